@@ -1,0 +1,1 @@
+//! Conformance: what every disk must do, run against both implementations.
