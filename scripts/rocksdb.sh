@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Builds RocksDB's static archive once, into a cache outside the clone, for every profile to link.
+#
+# The C++ sources are those bundled in the crate librocksdb-sys; cargo downloads them. Compiled one
+# by one they cost 25 CPU-minutes, nearly all of it in parsing the same headers 342 times, so they
+# are compiled in groups: a handful of files that only #include twenty sources each (about 6
+# CPU-minutes, the same code). The archive's folder is named after everything that determines its
+# content, so a change of version, compiler or flags builds a new one beside the old.
+#
+#   scripts/rocksdb.sh          build if missing; prints the two variables that make cargo link it
+#   scripts/rocksdb.sh --path   print the folder where this version's archive is or would be
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+group_size=20
+version="$(sed -n '/^name = "librocksdb-sys"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)"
+[ -n "$version" ] || { echo "rocksdb: librocksdb-sys is not in Cargo.lock" >&2; exit 1; }
+if command -v clang++ >/dev/null; then compiler=clang++; else compiler=g++; fi
+
+# What the crate's own build script sets on Linux with only the feature `lz4`, and -O2.
+flags=(-std=c++20 -O2 -fPIC -w -include cstdint
+    -DNDEBUG=1 -DLZ4=1 -DHAVE_ALIGNED_NEW -DHAVE_UINT128_EXTENSION
+    -DOS_LINUX -DROCKSDB_PLATFORM_POSIX -DROCKSDB_LIB_IO_POSIX -DROCKSDB_SCHED_GETCPU_PRESENT
+    -DROCKSDB_AUXV_GETAUXVAL_PRESENT -DROCKSDB_FALLOCATE_PRESENT -DROCKSDB_RANGESYNC_PRESENT)
+case "$(uname -m)" in
+    x86_64) flags+=(-msse4.2 -mpclmul) ;;
+    aarch64) flags+=(-march=armv8-a+crc+aes+crypto) ;;
+esac
+
+determinants="$version $group_size ${flags[*]} $("$compiler" --version | head -1)"
+key="$version-$(printf '%s' "$determinants" | sha256sum | cut -c1-12)"
+target="${OTTLA_CACHE:-$HOME/.cache/ottla}/rocksdb/$key"
+
+if [ "${1:-}" = --path ]; then
+    echo "$target"
+    exit 0
+fi
+print_variables() {
+    echo "ROCKSDB_LIB_DIR=$target"
+    echo "ROCKSDB_STATIC=1"
+}
+
+mkdir -p "$(dirname "$target")"
+exec 9>"$target.lock"
+flock 9 # two builds at once would only take turns on the same cores
+if [ -e "$target/librocksdb.a" ]; then
+    print_variables
+    exit 0
+fi
+
+# The sources lie where cargo unpacked the crate: ask cargo, which knows mirrors and vendoring.
+cargo fetch --locked --quiet
+crate_folder() {
+    cargo metadata --format-version 1 --locked --offline --all-features 2>/dev/null |
+        tr '{' '\n' | tr ',' '\n' |
+        sed -n "s|^\"manifest_path\":\"\(.*/$1-[0-9][^/]*\)/Cargo.toml\".*|\1|p" | head -1
+}
+sources="$(crate_folder librocksdb-sys)"
+lz4="$(crate_folder lz4-sys)/liblz4/lib"
+for folder in "$sources/rocksdb" "$lz4"; do
+    [ -d "$folder" ] || { echo "rocksdb: cannot find the sources: no $folder" >&2; exit 1; }
+done
+
+work="$(mktemp -d "$target.build.XXXXXX")"
+trap 'rm -rf "$work"' EXIT
+grep -v '^util/build_version.cc$' "$sources/rocksdb_lib_sources.txt" |
+    sed "s|^|$sources/rocksdb/|" > "$work/list"
+echo "$sources/build_version.cc" >> "$work/list"
+split -d -a 3 -l "$group_size" "$work/list" "$work/group."
+for group in "$work"/group.*; do
+    sed 's|.*|#include "&"|' "$group" > "$work/unit-${group##*.}.cc"
+    rm "$group"
+done
+units="$(ls "$work"/unit-*.cc | wc -l)"
+echo "rocksdb: compiling RocksDB $version once into $target" >&2
+echo "rocksdb: $units units with $compiler on $(nproc) cores; a few minutes" >&2
+
+compile() {
+    "$COMPILER" $FLAGS -c "$1" -o "${1%.cc}.o" || exit 255
+    echo "rocksdb: $(ls "${1%/*}"/*.o | wc -l)/$UNITS units compiled" >&2
+}
+export -f compile
+export COMPILER="$compiler" UNITS="$units"
+export FLAGS="${flags[*]} -I$sources -I$sources/rocksdb/include -I$sources/rocksdb -I$lz4"
+started="$SECONDS"
+ls "$work"/unit-*.cc | xargs -P "$(nproc)" -I{} bash -c 'compile {}'
+ar crs "$work/librocksdb.a" "$work"/unit-*.o
+mkdir -p "$target"
+mv "$work/librocksdb.a" "$target/librocksdb.a"
+echo "rocksdb: done in $((SECONDS - started)) s" >&2
+print_variables
