@@ -1,0 +1,118 @@
+//! The one door to the message structs of kafka-protocol.
+//!
+//! That crate trusts lengths from the wire, so its decoders are called here and nowhere else, after
+//! the guard has walked the body. Bytes after the last field are ignored, as Kafka does: clients in
+//! wide use send some. Record batches, Produce and Fetch have their own codecs in this crate.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
+
+pub use kafka_protocol::messages::*;
+pub use kafka_protocol::protocol::{Request, StrBytes};
+
+use crate::api;
+use crate::error::{DecodeError, EncodeError};
+use crate::frame::FRAME_LEN_BYTES;
+use crate::header::{write_request_header, write_response_header};
+use crate::wire::Reader;
+
+mod table;
+#[cfg(test)]
+pub(crate) use table::for_each_api;
+
+/// A response struct of one API.
+pub trait Response: Message + Encodable + Decodable + HeaderVersion {
+    /// The API key it answers.
+    const KEY: i16;
+}
+
+macro_rules! responses {
+    ($($key:literal $name:ident $request:ident $response:ident;)*) => {
+        $(impl Response for $response {
+            const KEY: i16 = $key;
+        })*
+    };
+}
+table::for_each_api!(responses);
+
+/// Checks and decodes a request's body.
+pub fn decode_request<R: Request>(body: Bytes, version: i16) -> Result<R, DecodeError> {
+    decode_body(R::KEY, R::VERSIONS, body, version)
+}
+
+/// Checks and decodes a response frame (without its length): correlation id and body.
+pub fn decode_response<R: Response>(
+    mut frame: Bytes,
+    version: i16,
+) -> Result<(i32, R), DecodeError> {
+    let mut reader = Reader::new(&frame);
+    let correlation_id = reader.i32()?;
+    if api::response_header_is_flexible(R::KEY, version) {
+        reader.skip_tagged_fields()?;
+    }
+    let body_start = reader.position();
+    let body = frame.split_off(body_start);
+    Ok((
+        correlation_id,
+        decode_body(R::KEY, R::VERSIONS, body, version)?,
+    ))
+}
+
+fn decode_body<T: Decodable>(
+    key: i16,
+    versions: kafka_protocol::protocol::VersionRange,
+    mut body: Bytes,
+    version: i16,
+) -> Result<T, DecodeError> {
+    if version < versions.min || version > versions.max {
+        return Err(DecodeError::UnsupportedVersion { key, version });
+    }
+    T::decode(&mut body, version).map_err(|_| DecodeError::Codec)
+}
+
+/// Writes a whole response frame: length, header and body.
+pub fn encode_response<R: Response>(
+    correlation_id: i32,
+    version: i16,
+    response: &R,
+) -> Result<Bytes, EncodeError> {
+    let flexible = api::response_header_is_flexible(R::KEY, version);
+    encode_frame(R::KEY, version, response, |buf| {
+        write_response_header(buf, correlation_id, flexible);
+    })
+}
+
+/// Writes a whole request frame: length, header and body.
+pub fn encode_request<R: Request>(
+    correlation_id: i32,
+    client_id: &str,
+    version: i16,
+    request: &R,
+) -> Result<Bytes, EncodeError> {
+    let flexible = api::request_is_flexible(R::KEY, version);
+    encode_frame(R::KEY, version, request, |buf| {
+        let client_id = Some(client_id);
+        write_request_header(buf, (R::KEY, version), correlation_id, client_id, flexible);
+    })
+}
+
+/// A header is small unless the client id is long.
+const HEADER_BYTES: usize = 64;
+
+fn encode_frame(
+    key: i16,
+    version: i16,
+    message: &impl Encodable,
+    header: impl FnOnce(&mut BytesMut),
+) -> Result<Bytes, EncodeError> {
+    let refused = |_| EncodeError::NotInVersion { key, version };
+    let body_bytes = message.compute_size(version).map_err(refused)?;
+    let mut buf = BytesMut::with_capacity(FRAME_LEN_BYTES + HEADER_BYTES + body_bytes);
+    buf.put_i32(0);
+    header(&mut buf);
+    message.encode(&mut buf, version).map_err(refused)?;
+    let size_bytes = buf.len() - FRAME_LEN_BYTES;
+    let len = i32::try_from(size_bytes).map_err(|_| EncodeError::TooLarge { size_bytes })?;
+    buf[..FRAME_LEN_BYTES].copy_from_slice(&len.to_be_bytes());
+    Ok(buf.freeze())
+}
