@@ -25,12 +25,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+mod budget;
+mod lock;
 pub mod memory;
+mod mmap;
+mod real;
 
 #[cfg(test)]
 mod tests;
 
+pub use budget::Budget;
+pub use lock::{DirectoryLock, LockError};
 pub use memory::MemoryDisk;
+pub use real::RealDisk;
 
 /// One name in a directory. `len_bytes` is zero for directories.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,11 +103,7 @@ pub struct FileRange {
 
 impl FileRange {
     pub fn new(file: &Arc<dyn DiskFile>, position: u64, len_bytes: u32) -> io::Result<FileRange> {
-        Ok(FileRange {
-            file: Arc::clone(file).pin()?,
-            position,
-            len_bytes,
-        })
+        Ok(FileRange { file: Arc::clone(file).pin()?, position, len_bytes })
     }
 
     /// `None` on a disk without descriptors: the caller uses [`FileRange::read`].

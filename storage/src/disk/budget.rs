@@ -1,0 +1,172 @@
+//! How many descriptors and maps the log directories of a process may hold, shared by all of them.
+//!
+//! A limited kernel resource is held through a [`Permit`]; when more are held than allowed, those
+//! used longest ago are given back by their owners. Owners stamp a use with one relaxed store, so
+//! the price of the order is paid at eviction (every sixteenth of the budget) and not per read.
+//!
+//! The limits are soft: what is in use cannot be evicted, and an open never fails here. They are
+//! set to half of what the kernel allows, so that sockets find room. Deliberately absent: bytes;
+//! mapped pages belong to the page cache, which the kernel bounds itself.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+/// Something that can be closed now and opened again at its next use.
+pub(super) trait Evict: Send + Sync {
+    /// The stamp of the last use.
+    fn last_used(&self) -> u64;
+    /// Gives the resource back; `false` when it is in use, or not held at all.
+    fn evict(&self) -> bool;
+}
+
+/// The limits of one process.
+pub struct Budget {
+    pub(super) files: Arc<Pool>,
+    pub(super) maps: Arc<Pool>,
+}
+
+impl Budget {
+    pub fn new(open_files_max: usize, maps_max: usize) -> Arc<Budget> {
+        let (files, maps) = (Pool::new(open_files_max), Pool::new(maps_max));
+        Arc::new(Budget { files, maps })
+    }
+
+    /// Half of what this process may open, half of what it may map.
+    pub fn for_process() -> Arc<Budget> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let open_files_max = limit.map_or(usize::MAX, |limit| limit as usize) / 2;
+        // The kernel's default of vm.max_map_count is 65,530. At 32 MiB a map this is 1 TiB.
+        Budget::new(open_files_max.min(100_000), 32_000)
+    }
+
+    /// Descriptors of data files held now.
+    pub fn open_files(&self) -> usize {
+        self.files.held.load(Relaxed)
+    }
+
+    /// Maps held now.
+    pub fn maps(&self) -> usize {
+        self.maps.held.load(Relaxed)
+    }
+}
+
+/// One kind of resource.
+pub(super) struct Pool {
+    max: usize,
+    held: AtomicUsize,
+    /// Ticks at every acquisition: coarse, and enough to tell idle from busy.
+    clock: AtomicU64,
+    holders: Mutex<Vec<Weak<dyn Evict>>>,
+}
+
+/// One unit of a resource; given back when dropped.
+pub(super) struct Permit {
+    pool: Arc<Pool>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.pool.held.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Pool {
+    fn new(max: usize) -> Arc<Pool> {
+        Arc::new(Pool {
+            max: max.max(1),
+            held: AtomicUsize::new(0),
+            clock: AtomicU64::new(0),
+            holders: Mutex::default(),
+        })
+    }
+
+    /// Counts one more unit, held by `holder`, and makes room if that is too many. The caller
+    /// holds none of its own locks, as others' `evict` runs here.
+    pub(super) fn acquire(self: &Arc<Pool>, holder: Weak<dyn Evict>) -> Permit {
+        self.clock.fetch_add(1, Relaxed);
+        let held = self.held.fetch_add(1, Relaxed) + 1;
+        let permit = Permit { pool: Arc::clone(self) };
+        if held > self.max {
+            self.make_room(held - self.max + self.max / 16);
+        }
+        self.holders.lock().push(holder);
+        permit
+    }
+
+    /// The stamp of a use that happens now.
+    pub(super) fn now(&self) -> u64 {
+        self.clock.load(Relaxed)
+    }
+
+    fn make_room(&self, wanted: usize) {
+        let holders = std::mem::take(&mut *self.holders.lock());
+        let mut live: Vec<Arc<dyn Evict>> = holders.iter().filter_map(Weak::upgrade).collect();
+        live.sort_by_key(|holder| holder.last_used());
+        let mut kept = Vec::with_capacity(live.len());
+        let mut evicted = 0;
+        for holder in live {
+            if evicted < wanted && holder.evict() {
+                evicted += 1;
+            } else {
+                kept.push(Arc::downgrade(&holder));
+            }
+        }
+        self.holders.lock().append(&mut kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Holder {
+        last_used: AtomicU64,
+        permit: Mutex<Option<Permit>>,
+        busy: bool,
+    }
+
+    impl Evict for Holder {
+        fn last_used(&self) -> u64 {
+            self.last_used.load(Relaxed)
+        }
+        fn evict(&self) -> bool {
+            !self.busy && self.permit.lock().take().is_some()
+        }
+    }
+
+    fn hold(pool: &Arc<Pool>, busy: bool) -> Arc<Holder> {
+        let permit = Mutex::new(None);
+        let holder = Arc::new(Holder { last_used: AtomicU64::new(0), permit, busy });
+        let weak: Weak<Holder> = Arc::downgrade(&holder);
+        *holder.permit.lock() = Some(pool.acquire(weak));
+        holder.last_used.store(pool.now(), Relaxed);
+        holder
+    }
+
+    #[test]
+    fn the_least_recently_used_give_way_and_the_busy_ones_stay() {
+        let pool = Pool::new(32);
+        let busy = hold(&pool, true);
+        let holders: Vec<_> = (0..31).map(|_| hold(&pool, false)).collect();
+        holders[0].last_used.store(pool.now() + 1, Relaxed);
+        let newest = hold(&pool, false);
+        let open = |holder: &Holder| holder.permit.lock().is_some();
+        assert!(open(&busy) && open(&newest) && open(&holders[0]));
+        assert!(!open(&holders[1]) && !open(&holders[2]) && !open(&holders[3]));
+        assert!(open(&holders[4]));
+        assert_eq!(pool.held.load(Relaxed), 30);
+    }
+
+    #[test]
+    fn dropped_holders_are_forgotten() {
+        let pool = Pool::new(4);
+        for _ in 0..1000 {
+            drop(hold(&pool, false));
+        }
+        assert_eq!(pool.held.load(Relaxed), 0);
+        let _held: Vec<_> = (0..5).map(|_| hold(&pool, false)).collect();
+        assert!(pool.holders.lock().len() <= 5);
+    }
+}

@@ -1,0 +1,235 @@
+//! The disk behind a real file system: rustix calls relative to the descriptor of the root.
+//!
+//! Owns the registry of files in use, so that one path is one [`RealFile`] however often it is
+//! opened, and a renamed directory takes its open files along. Descriptors of idle files are
+//! closed when the [`Budget`] asks and opened again at the next use.
+//!
+//! The root directory itself may be moved while open; nobody else may write below it.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::budget::Budget;
+use super::{DirEntry, Disk, DiskFile, check_path};
+
+mod file;
+
+use file::{OpenFile, RealFile};
+
+/// One log directory of a file system.
+pub struct RealDisk {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    root: OwnedFd,
+    root_path: PathBuf,
+    budget: Arc<Budget>,
+    /// Files by their present path. Held over every change of names, so a file that is being
+    /// opened again has the right one.
+    registry: Mutex<BTreeMap<String, Weak<RealFile>>>,
+}
+
+impl RealDisk {
+    /// Opens a log directory, creating it (and its parents) if it is missing.
+    pub fn open(root: &Path, budget: &Arc<Budget>) -> io::Result<RealDisk> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(CWD, root, flags, Mode::empty());
+        let descriptor = match open() {
+            Err(Errno::NOENT) => {
+                std::fs::create_dir_all(root)?;
+                open()?
+            }
+            other => other?,
+        };
+        let shared = Shared {
+            root: descriptor,
+            root_path: root.to_owned(),
+            budget: Arc::clone(budget),
+            registry: Mutex::default(),
+        };
+        Ok(RealDisk { shared: Arc::new(shared) })
+    }
+
+    /// The path the directory was opened by.
+    pub fn root(&self) -> &Path {
+        &self.shared.root_path
+    }
+
+    fn subtree(registry: &BTreeMap<String, Weak<RealFile>>, dir: &str) -> Vec<String> {
+        // '0' is the character after '/': the range holds exactly the names below `dir`.
+        let (from, to) = (format!("{dir}/"), format!("{dir}0"));
+        registry.range(from..to).map(|(path, _)| path.clone()).collect()
+    }
+}
+
+impl Shared {
+    fn at<'a>(&self, path: &'a str) -> &'a str {
+        if path.is_empty() { "." } else { path }
+    }
+
+    fn open_file(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        Ok(rustix::fs::openat(&self.root, path, flags, mode)?)
+    }
+
+    fn open_dir(&self, path: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.root, self.at(path), flags, Mode::empty())?)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.open_dir(path)?)?)
+    }
+}
+
+impl Disk for RealDisk {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        check_path(path)?;
+        let file = RealFile::new(&self.shared, path);
+        let permit = file.permit();
+        let mut registry = self.shared.registry.lock();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let descriptor = self.shared.open_file(path, flags)?;
+        file.set_open(OpenFile::new(descriptor, true, permit));
+        registry.insert(path.to_owned(), Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        check_path(path)?;
+        let known = |registry: &BTreeMap<String, Weak<RealFile>>| {
+            registry.get(path).and_then(Weak::upgrade)
+        };
+        if let Some(file) = known(&self.shared.registry.lock()) {
+            return Ok(file);
+        }
+        let file = RealFile::new(&self.shared, path);
+        let permit = file.permit();
+        let mut registry = self.shared.registry.lock();
+        if let Some(file) = known(&registry) {
+            return Ok(file);
+        }
+        file.set_open(OpenFile::open(&self.shared, path, permit)?);
+        registry.insert(path.to_owned(), Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        check_path(path)?;
+        let at = self.shared.at(path);
+        match rustix::fs::statat(&self.shared.root, at, AtFlags::empty()) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        check_path(path)?;
+        if path.is_empty() {
+            return Ok(());
+        }
+        let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+        match rustix::fs::mkdirat(&self.shared.root, path, mode) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => self.shared.open_dir(path).map(drop),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<DirEntry>> {
+        check_path(dir)?;
+        let descriptor = self.shared.open_dir(dir)?;
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&descriptor)? {
+            let entry = entry?;
+            // A name that is not UTF-8 is not ours.
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let stat = match rustix::fs::statat(&descriptor, name, AtFlags::empty()) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue, // removed meanwhile, or a dangling link
+                Err(error) => return Err(error.into()),
+            };
+            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let len_bytes = if is_dir { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) };
+            entries.push(DirEntry { name: name.to_owned(), is_dir, len_bytes });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        check_path(from)?;
+        check_path(to)?;
+        // Outlives the lock: dropping the last handle of a file takes the registry.
+        let mut handles = Vec::new();
+        let mut registry = self.shared.registry.lock();
+        rustix::fs::renameat(&self.shared.root, from, &self.shared.root, to)?;
+        if from == to {
+            return Ok(());
+        }
+        if let Some(replaced) = registry.remove(to).and_then(|file| file.upgrade()) {
+            replaced.set_removed();
+        }
+        let mut moved = RealDisk::subtree(&registry, from);
+        moved.push(from.to_owned());
+        for path in moved {
+            if let Some(file) = registry.remove(&path) {
+                let path = format!("{to}{}", &path[from.len()..]);
+                if let Some(file) = file.upgrade() {
+                    file.set_path(&path);
+                    handles.push(file);
+                }
+                registry.insert(path, file);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        check_path(path)?;
+        let mut registry = self.shared.registry.lock();
+        rustix::fs::unlinkat(&self.shared.root, path, AtFlags::empty())?;
+        if let Some(file) = registry.remove(path).and_then(|file| file.upgrade()) {
+            file.set_removed();
+        }
+        Ok(())
+    }
+
+    fn remove_dir_all(&self, path: &str) -> io::Result<()> {
+        check_path(path)?;
+        if path.is_empty() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        for entry in self.list(path)? {
+            let child = format!("{path}/{}", entry.name);
+            match entry.is_dir {
+                true => self.remove_dir_all(&child)?,
+                false => self.remove(&child)?,
+            }
+        }
+        Ok(rustix::fs::unlinkat(&self.shared.root, path, AtFlags::REMOVEDIR)?)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        check_path(path)?;
+        self.shared.sync_dir(path)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.shared.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}

@@ -1,0 +1,469 @@
+//! One file of the real disk: a path, a descriptor that comes and goes, and maps of its chunks.
+//!
+//! Invariants:
+//! - A descriptor is closed only while nobody uses it and nothing written through it is unsynced,
+//!   so a write-back error cannot be lost between a close and the next open.
+//! - After one failed sync every later sync of the file fails too.
+//! - Lock order: `maps`, then the disk's registry, then `path` and `open`.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::super::budget::{Evict, Permit};
+use super::super::mmap::{self, Map, chunk_start};
+use super::super::{DiskFile, parent, read_exact_at};
+use super::Shared;
+
+/// Below this a copy costs less than the page faults of a map.
+const MAP_SIZE_BYTES_MIN: u64 = 16 << 10;
+/// Distance of residency probes: the kernel's default read-ahead window.
+const PROBE_STRIDE_BYTES: usize = 128 << 10;
+/// The kernel takes at most this many parts in one call (UIO_MAXIOV).
+const PARTS_MAX: usize = 1024;
+const COPY_SIZE_BYTES: usize = 1 << 20;
+
+pub(super) struct RealFile {
+    this: Weak<RealFile>,
+    shared: Arc<Shared>,
+    path: Mutex<String>,
+    removed: AtomicBool,
+    /// Written since the last sync began.
+    dirty: AtomicBool,
+    sync_failed: AtomicBool,
+    last_used: AtomicU64,
+    open: Mutex<Option<Arc<OpenFile>>>,
+    maps: Mutex<BTreeMap<u64, Arc<MapSlot>>>,
+}
+
+/// An open descriptor, counted by the budget.
+pub(super) struct OpenFile {
+    descriptor: OwnedFd,
+    writable: bool,
+    _permit: Permit,
+}
+
+impl OpenFile {
+    pub(super) fn new(descriptor: OwnedFd, writable: bool, permit: Permit) -> OpenFile {
+        OpenFile { descriptor, writable, _permit: permit }
+    }
+
+    /// Opens an existing file; on a read-only file system what is there can still be read.
+    pub(super) fn open(shared: &Shared, path: &str, permit: Permit) -> io::Result<OpenFile> {
+        match shared.open_file(path, OFlags::RDWR) {
+            Ok(descriptor) => Ok(OpenFile::new(descriptor, true, permit)),
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                Ok(OpenFile::new(shared.open_file(path, OFlags::RDONLY)?, false, permit))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstat(&self.descriptor)?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    fn to_write(&self) -> io::Result<&OwnedFd> {
+        match self.writable {
+            true => Ok(&self.descriptor),
+            false => Err(ErrorKind::ReadOnlyFilesystem.into()),
+        }
+    }
+}
+
+/// A place for one chunk's map, which is dropped when the budget asks.
+struct MapSlot {
+    last_used: AtomicU64,
+    map: Mutex<Option<Arc<Map>>>,
+}
+
+impl Evict for MapSlot {
+    fn last_used(&self) -> u64 {
+        self.last_used.load(Relaxed)
+    }
+
+    fn evict(&self) -> bool {
+        let Some(mut map) = self.map.try_lock() else { return false };
+        if map.as_ref().is_none_or(|map| Arc::strong_count(map) > 1) {
+            return false;
+        }
+        *map = None;
+        true
+    }
+}
+
+impl RealFile {
+    pub(super) fn new(shared: &Arc<Shared>, path: &str) -> Arc<RealFile> {
+        Arc::new_cyclic(|this| RealFile {
+            this: Weak::clone(this),
+            shared: Arc::clone(shared),
+            path: Mutex::new(path.to_owned()),
+            removed: AtomicBool::new(false),
+            dirty: AtomicBool::new(false),
+            sync_failed: AtomicBool::new(false),
+            last_used: AtomicU64::new(shared.budget.files.now()),
+            open: Mutex::default(),
+            maps: Mutex::default(),
+        })
+    }
+
+    /// Room for one descriptor of this file. Takes no lock of this file, but runs evictions.
+    pub(super) fn permit(&self) -> Permit {
+        let this: Weak<RealFile> = Weak::clone(&self.this);
+        self.shared.budget.files.acquire(this)
+    }
+
+    pub(super) fn set_open(&self, file: OpenFile) {
+        *self.open.lock() = Some(Arc::new(file));
+    }
+
+    pub(super) fn set_path(&self, path: &str) {
+        path.clone_into(&mut self.path.lock());
+    }
+
+    /// The name is gone or means another file: from now on the descriptor cannot be got back.
+    pub(super) fn set_removed(&self) {
+        self.removed.store(true, Relaxed);
+    }
+
+    fn opened(&self) -> io::Result<Arc<OpenFile>> {
+        self.last_used.store(self.shared.budget.files.now(), Relaxed);
+        if let Some(file) = &*self.open.lock() {
+            return Ok(Arc::clone(file));
+        }
+        let permit = self.permit();
+        // The registry is held so that a rename cannot come between the path and the open.
+        let _registry = self.shared.registry.lock();
+        let mut open = self.open.lock();
+        if let Some(file) = &*open {
+            return Ok(Arc::clone(file));
+        }
+        if self.removed.load(Relaxed) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let file = Arc::new(OpenFile::open(&self.shared, &self.path.lock(), permit)?);
+        *open = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The cached map of a chunk, made if there is none.
+    fn map(&self, position: u64) -> io::Result<Arc<Map>> {
+        let start = chunk_start(position);
+        let pool = &self.shared.budget.maps;
+        let slot = {
+            let mut maps = self.maps.lock();
+            let slot = maps.entry(start).or_insert_with(|| {
+                Arc::new(MapSlot { last_used: AtomicU64::new(0), map: Mutex::default() })
+            });
+            Arc::clone(slot)
+        };
+        slot.last_used.store(pool.now(), Relaxed);
+        if let Some(map) = &*slot.map.lock() {
+            return Ok(Arc::clone(map));
+        }
+        let weak: Weak<MapSlot> = Arc::downgrade(&slot);
+        let permit = pool.acquire(weak);
+        let file = self.opened()?;
+        // `maps` is held against a truncation that looks for live maps at the same time.
+        let maps = self.maps.lock();
+        if !maps.get(&start).is_some_and(|current| Arc::ptr_eq(current, &slot)) {
+            return Err(ErrorKind::Interrupted.into()); // truncated meanwhile: the caller copies
+        }
+        let mut map = slot.map.lock();
+        if let Some(map) = &*map {
+            return Ok(Arc::clone(map));
+        }
+        let new = Arc::new(Map::new(file.descriptor.as_fd(), start, permit)?);
+        *map = Some(Arc::clone(&new));
+        Ok(new)
+    }
+
+    /// Moves the first `len_bytes` to a new file under the same name, and leaves the old one to
+    /// those who still look at it.
+    fn replace_by_copy(&self, old: &OpenFile, len_bytes: u64) -> io::Result<()> {
+        let permit = self.permit();
+        let _registry = self.shared.registry.lock();
+        if self.removed.load(Relaxed) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let path = self.path.lock();
+        let temporary = format!("{path}.truncating");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
+        let new = OpenFile::new(self.shared.open_file(&temporary, flags)?, true, permit);
+        copy(old, &new, len_bytes)?;
+        rustix::fs::fdatasync(&new.descriptor)?;
+        let root = &self.shared.root;
+        rustix::fs::renameat(root, &temporary, root, &*path)?;
+        self.shared.sync_dir(parent(&path))?;
+        *self.open.lock() = Some(Arc::new(new));
+        Ok(())
+    }
+
+    fn read_into(&self, file: &OpenFile, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < into.len() {
+            let at = position + filled as u64;
+            match rustix::io::pread(&file.descriptor, &mut into[filled..], at) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn sync(&self, file: &OpenFile) -> io::Result<()> {
+        if self.sync_failed.load(Relaxed) {
+            return Err(Errno::IO.into());
+        }
+        // Cleared first: a write during the sync leaves the file dirty.
+        self.dirty.store(false, Relaxed);
+        rustix::fs::fdatasync(&file.descriptor).map_err(|error| {
+            self.sync_failed.store(true, Relaxed);
+            error.into()
+        })
+    }
+}
+
+impl Evict for RealFile {
+    fn last_used(&self) -> u64 {
+        self.last_used.load(Relaxed)
+    }
+
+    fn evict(&self) -> bool {
+        let Some(mut open) = self.open.try_lock() else { return false };
+        let Some(file) = &*open else { return false };
+        if Arc::strong_count(file) > 1 || self.removed.load(Relaxed) {
+            return false;
+        }
+        // A failed sync is remembered and reported by the next one.
+        if self.dirty.load(Relaxed) && self.sync(file).is_err() {
+            return false;
+        }
+        *open = None;
+        true
+    }
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        if *self.removed.get_mut() {
+            return;
+        }
+        let mut registry = self.shared.registry.lock();
+        let path = self.path.get_mut();
+        if registry.get(path).is_some_and(|known| Weak::ptr_eq(known, &self.this)) {
+            registry.remove(path);
+        }
+    }
+}
+
+impl DiskFile for RealFile {
+    fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let file = self.opened()?;
+        let result = write_all(file.to_write()?, position, parts);
+        // After the write: an eviction in between is impossible, as `file` is in use.
+        self.dirty.store(true, Relaxed);
+        result
+    }
+
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.read_into(&*self.opened()?, position, into)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.opened()?.len_bytes()
+    }
+
+    fn preallocate(&self, len_bytes: u64) -> io::Result<()> {
+        let file = self.opened()?;
+        let flags = FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(file.to_write()?, flags, 0, len_bytes) {
+            // A file system without reservations reports a full disk at the write instead.
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn truncate(&self, len_bytes: u64) -> io::Result<()> {
+        let file = self.opened()?;
+        let descriptor = file.to_write()?;
+        // Held to the end: a map made meanwhile would show the file that is being left.
+        let mut maps = self.maps.lock();
+        let beyond = |start: &u64| start + mmap::CHUNK_SIZE_BYTES > len_bytes;
+        let cut: Vec<u64> = maps.keys().copied().filter(beyond).collect();
+        let slots: Vec<_> = cut.iter().filter_map(|start| maps.remove(start)).collect();
+        let maps_live = slots.iter().any(|slot| {
+            let map = slot.map.lock().take();
+            map.is_some_and(|map| Arc::strong_count(&map) > 1)
+        });
+        if maps_live && len_bytes < file.len_bytes()? {
+            maps.clear(); // the chunks before the cut belong to the old file as well
+            self.replace_by_copy(&file, len_bytes)?;
+        } else {
+            rustix::fs::ftruncate(descriptor, len_bytes)?;
+        }
+        self.dirty.store(true, Relaxed);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match self.opened() {
+            Ok(file) => self.sync(&file),
+            // Removed and closed: there is nothing left that could be lost.
+            Err(_) if self.removed.load(Relaxed) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn start_write_back(&self, range: Range<u64>) -> io::Result<()> {
+        mmap::start_write_back(self.opened()?.descriptor.as_fd(), range)
+    }
+
+    fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let len_bytes = range.end.saturating_sub(range.start);
+        if range.end > self.len_bytes()? {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let one_chunk = range.end <= chunk_start(range.start) + mmap::CHUNK_SIZE_BYTES;
+        if len_bytes >= MAP_SIZE_BYTES_MIN && one_chunk {
+            // Whatever keeps the range from being mapped, a read names it or does without.
+            if let Ok(bytes) = self.map(range.start).and_then(|map| map.view(range.clone())) {
+                return Ok(bytes);
+            }
+        }
+        read_exact_at(self, range)
+    }
+
+    fn is_resident(&self, range: Range<u64>) -> bool {
+        let Ok(file) = self.opened() else { return true };
+        let probe = |position| {
+            let mut byte = [0];
+            let into = &mut [IoSliceMut::new(&mut byte)];
+            let flags = ReadWriteFlags::NOWAIT;
+            let result = rustix::io::preadv2(&file.descriptor, into, position, flags);
+            !matches!(result, Err(Errno::AGAIN))
+        };
+        range.is_empty()
+            || (range.clone().step_by(PROBE_STRIDE_BYTES).all(probe) && probe(range.end - 1))
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None // it may be closed at any time; a pinned file has one
+    }
+
+    fn pin(self: Arc<Self>) -> io::Result<Arc<dyn DiskFile>> {
+        let open = self.opened()?;
+        Ok(Arc::new(PinnedFile { file: self, open }))
+    }
+}
+
+/// A file whose descriptor stays open.
+struct PinnedFile {
+    file: Arc<RealFile>,
+    open: Arc<OpenFile>,
+}
+
+impl DiskFile for PinnedFile {
+    fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        self.file.write_at(position, parts)
+    }
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.file.read_into(&self.open, position, into)
+    }
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.open.len_bytes()
+    }
+    fn preallocate(&self, len_bytes: u64) -> io::Result<()> {
+        self.file.preallocate(len_bytes)
+    }
+    fn truncate(&self, len_bytes: u64) -> io::Result<()> {
+        self.file.truncate(len_bytes)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+    fn start_write_back(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.start_write_back(range)
+    }
+    fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
+        self.file.view(range)
+    }
+    fn is_resident(&self, range: Range<u64>) -> bool {
+        self.file.is_resident(range)
+    }
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.open.descriptor.as_fd())
+    }
+    fn pin(self: Arc<Self>) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self)
+    }
+}
+
+/// Writes everything, in as few calls as the kernel allows.
+fn write_all(to: &OwnedFd, mut position: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+    for group in parts.chunks(PARTS_MAX) {
+        let mut wanted: usize = group.iter().map(|part| part.len()).sum();
+        if wanted == 0 {
+            continue;
+        }
+        let mut written = write_some(to, position, group)?;
+        position += written as u64;
+        if written == wanted {
+            continue;
+        }
+        // Rare: a signal, or the disk ran full. Go on where it stopped; the error comes then.
+        let mut copied = group.to_vec();
+        let mut rest = copied.as_mut_slice();
+        while written < wanted {
+            IoSlice::advance_slices(&mut rest, written);
+            wanted -= written;
+            written = write_some(to, position, rest)?;
+            position += written as u64;
+        }
+    }
+    Ok(())
+}
+
+fn write_some(to: &OwnedFd, position: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        let result = match parts {
+            [part] => rustix::io::pwrite(to, part, position),
+            _ => rustix::io::pwritev(to, parts, position),
+        };
+        match result {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => return Ok(written),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn copy(from: &OpenFile, to: &OpenFile, len_bytes: u64) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_SIZE_BYTES];
+    let mut position = 0;
+    while position < len_bytes {
+        let wanted = (len_bytes - position).min(COPY_SIZE_BYTES as u64) as usize;
+        let read = match rustix::io::pread(&from.descriptor, &mut buffer[..wanted], position) {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        if read == 0 {
+            break;
+        }
+        write_all(&to.descriptor, position, &[IoSlice::new(&buffer[..read])])?;
+        position += read as u64;
+    }
+    Ok(rustix::fs::ftruncate(&to.descriptor, len_bytes)?)
+}
