@@ -24,6 +24,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ottla_protocol::frame::Body;
 
 mod budget;
 mod lock;
@@ -103,7 +104,11 @@ pub struct FileRange {
 
 impl FileRange {
     pub fn new(file: &Arc<dyn DiskFile>, position: u64, len_bytes: u32) -> io::Result<FileRange> {
-        Ok(FileRange { file: Arc::clone(file).pin()?, position, len_bytes })
+        Ok(FileRange {
+            file: Arc::clone(file).pin()?,
+            position,
+            len_bytes,
+        })
     }
 
     /// `None` on a disk without descriptors: the caller uses [`FileRange::read`].
@@ -138,16 +143,12 @@ pub enum RecordData {
     File(FileRange),
 }
 
-impl RecordData {
-    pub fn len(&self) -> usize {
+impl Body for RecordData {
+    fn len(&self) -> usize {
         match self {
             RecordData::Bytes(bytes) => bytes.len(),
             RecordData::File(range) => range.len_bytes as usize,
         }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -87,7 +87,9 @@ impl Pool {
     pub(super) fn acquire(self: &Arc<Pool>, holder: Weak<dyn Evict>) -> Permit {
         self.clock.fetch_add(1, Relaxed);
         let held = self.held.fetch_add(1, Relaxed) + 1;
-        let permit = Permit { pool: Arc::clone(self) };
+        let permit = Permit {
+            pool: Arc::clone(self),
+        };
         if held > self.max {
             self.make_room(held - self.max + self.max / 16);
         }
@@ -138,7 +140,11 @@ mod tests {
 
     fn hold(pool: &Arc<Pool>, busy: bool) -> Arc<Holder> {
         let permit = Mutex::new(None);
-        let holder = Arc::new(Holder { last_used: AtomicU64::new(0), permit, busy });
+        let holder = Arc::new(Holder {
+            last_used: AtomicU64::new(0),
+            permit,
+            busy,
+        });
         let weak: Weak<Holder> = Arc::downgrade(&holder);
         *holder.permit.lock() = Some(pool.acquire(weak));
         holder.last_used.store(pool.now(), Relaxed);

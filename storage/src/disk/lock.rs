@@ -24,13 +24,19 @@ pub struct DirectoryLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("{} is in use by {}", .path.display(), describe(*.holder_pid))]
-    Held { path: PathBuf, holder_pid: Option<u32> },
+    Held {
+        path: PathBuf,
+        holder_pid: Option<u32>,
+    },
     #[error("{} cannot be locked: {source}", .path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
 fn describe(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
 }
 
 impl DirectoryLock {
@@ -56,8 +62,14 @@ impl DirectoryLock {
         });
         match result {
             Ok(Ok(lock)) => Ok(lock),
-            Ok(Err(holder_pid)) => Err(LockError::Held { path: root.to_owned(), holder_pid }),
-            Err(error) => Err(LockError::Io { path, source: error.into() }),
+            Ok(Err(holder_pid)) => Err(LockError::Held {
+                path: root.to_owned(),
+                holder_pid,
+            }),
+            Err(error) => Err(LockError::Io {
+                path,
+                source: error.into(),
+            }),
         }
     }
 }
@@ -78,9 +90,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = DirectoryLock::acquire(dir.path()).unwrap();
         let error = DirectoryLock::acquire(dir.path()).unwrap_err();
-        assert!(matches!(&error, LockError::Held { holder_pid: Some(pid), .. }
-            if *pid == std::process::id()));
-        assert!(error.to_string().contains(&format!("process {}", std::process::id())));
+        assert!(
+            matches!(&error, LockError::Held { holder_pid: Some(pid), .. }
+            if *pid == std::process::id())
+        );
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("process {}", std::process::id()))
+        );
         drop(lock);
         DirectoryLock::acquire(dir.path()).unwrap();
     }
@@ -88,7 +106,11 @@ mod tests {
     #[test]
     fn a_lock_file_that_names_nobody_does_not_matter() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(LOCK_FILE), "not a pid, and rather a long text").unwrap();
+        std::fs::write(
+            dir.path().join(LOCK_FILE),
+            "not a pid, and rather a long text",
+        )
+        .unwrap();
         drop(DirectoryLock::acquire(dir.path()).unwrap());
     }
 }

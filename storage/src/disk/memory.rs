@@ -82,7 +82,10 @@ impl MemoryDisk {
     }
 
     fn build(tracked: bool, seed: u64) -> MemoryDisk {
-        let state = State { tree: Tree::new(tracked), faults: Faults::new(seed) };
+        let state = State {
+            tree: Tree::new(tracked),
+            faults: Faults::new(seed),
+        };
         MemoryDisk {
             shared: Arc::new(Shared {
                 tracked,
@@ -96,7 +99,10 @@ impl MemoryDisk {
     /// Ends the process, or the power, and starts over: handles of before fail from now on,
     /// injected errors and a pending [`MemoryDisk::halt_after`] are forgotten.
     pub fn crash(&self, crash: Crash) {
-        assert!(self.shared.tracked, "a volatile disk keeps nothing to crash with");
+        assert!(
+            self.shared.tracked,
+            "a volatile disk keeps nothing to crash with"
+        );
         self.shared.generation.fetch_add(1, Relaxed);
         let state = &mut *self.shared.state.lock();
         state.faults.restart();
@@ -138,7 +144,11 @@ impl MemoryDisk {
 
     /// Writes and reservations beyond the capacity fail with `StorageFull`.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
-        self.shared.state.lock().faults.set_capacity_bytes(capacity_bytes);
+        self.shared
+            .state
+            .lock()
+            .faults
+            .set_capacity_bytes(capacity_bytes);
     }
 
     /// What `is_resident` answers.
@@ -230,7 +240,9 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         super::check_path(to)?;
-        self.change(Operation::Rename, from, |tree, sequence| tree.rename(from, to, sequence))
+        self.change(Operation::Rename, from, |tree, sequence| {
+            tree.rename(from, to, sequence)
+        })
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -249,7 +261,9 @@ impl Disk for MemoryDisk {
                 false => self.remove(&child)?,
             }
         }
-        self.change(Operation::Remove, path, |tree, sequence| tree.unlink(path, sequence))
+        self.change(Operation::Remove, path, |tree, sequence| {
+            tree.unlink(path, sequence)
+        })
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
@@ -319,7 +333,9 @@ impl DiskFile for MemoryFile {
                 let all = content::joined(parts);
                 let half = [IoSlice::new(&all[..len / 2])];
                 let sequence = self.shared.state.lock().faults.operations();
-                self.content.lock().write(position, &half, len / 2, sequence);
+                self.content
+                    .lock()
+                    .write(position, &half, len / 2, sequence);
                 Err(error)
             }
             Err(error) => Err(error),
@@ -360,7 +376,9 @@ impl DiskFile for MemoryFile {
                 if self.shared.tracked && self.check_alive().is_ok() {
                     let state = &mut *self.shared.state.lock();
                     if !state.faults.halted() {
-                        self.content.lock().lose_unsynced(&mut state.faults.failed_sync_plan());
+                        self.content
+                            .lock()
+                            .lose_unsynced(&mut state.faults.failed_sync_plan());
                     }
                 }
                 Err(error)

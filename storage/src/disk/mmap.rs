@@ -43,20 +43,38 @@ impl Map {
         // and will not be rewritten, `RealFile::truncate` does not shorten a mapped file, and the
         // directory lock keeps other processes out.
         let map = unsafe {
-            MmapOptions::new().offset(start).len(CHUNK_SIZE_BYTES as usize).map(fd.as_raw_fd())?
+            MmapOptions::new()
+                .offset(start)
+                .len(CHUNK_SIZE_BYTES as usize)
+                .map(fd.as_raw_fd())?
         };
-        Ok(Map { map, start, _permit: permit })
+        Ok(Map {
+            map,
+            start,
+            _permit: permit,
+        })
     }
 
     /// The bytes of `range`, which lies in this chunk and within the file, read into memory.
     /// An error means that the range cannot be mapped safely now: read it instead.
     pub(super) fn view(self: &Arc<Map>, range: Range<u64>) -> io::Result<Bytes> {
-        assert!(chunk_start(range.start) == self.start, "range {range:?} of another chunk");
+        assert!(
+            chunk_start(range.start) == self.start,
+            "range {range:?} of another chunk"
+        );
         let start = (range.start - self.start) as usize;
         let end = (range.end - self.start) as usize;
-        assert!(end <= self.map.len(), "range {range:?} crosses the chunk at {}", self.start);
-        self.map.advise_range(Advice::PopulateRead, start, end - start)?;
-        Ok(Bytes::from_owner(View { map: Arc::clone(self), range: start..end }))
+        assert!(
+            end <= self.map.len(),
+            "range {range:?} crosses the chunk at {}",
+            self.start
+        );
+        self.map
+            .advise_range(Advice::PopulateRead, start, end - start)?;
+        Ok(Bytes::from_owner(View {
+            map: Arc::clone(self),
+            range: start..end,
+        }))
     }
 }
 

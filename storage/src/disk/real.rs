@@ -55,7 +55,9 @@ impl RealDisk {
             budget: Arc::clone(budget),
             registry: Mutex::default(),
         };
-        Ok(RealDisk { shared: Arc::new(shared) })
+        Ok(RealDisk {
+            shared: Arc::new(shared),
+        })
     }
 
     /// The path the directory was opened by.
@@ -66,7 +68,10 @@ impl RealDisk {
     fn subtree(registry: &BTreeMap<String, Weak<RealFile>>, dir: &str) -> Vec<String> {
         // '0' is the character after '/': the range holds exactly the names below `dir`.
         let (from, to) = (format!("{dir}/"), format!("{dir}0"));
-        registry.range(from..to).map(|(path, _)| path.clone()).collect()
+        registry
+            .range(from..to)
+            .map(|(path, _)| path.clone())
+            .collect()
     }
 }
 
@@ -83,7 +88,12 @@ impl Shared {
 
     fn open_dir(&self, path: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&self.root, self.at(path), flags, Mode::empty())?)
+        Ok(rustix::fs::openat(
+            &self.root,
+            self.at(path),
+            flags,
+            Mode::empty(),
+        )?)
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
@@ -153,7 +163,9 @@ impl Disk for RealDisk {
         for entry in Dir::read_from(&descriptor)? {
             let entry = entry?;
             // A name that is not UTF-8 is not ours.
-            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
             if name == "." || name == ".." {
                 continue;
             }
@@ -163,8 +175,16 @@ impl Disk for RealDisk {
                 Err(error) => return Err(error.into()),
             };
             let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let len_bytes = if is_dir { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) };
-            entries.push(DirEntry { name: name.to_owned(), is_dir, len_bytes });
+            let len_bytes = if is_dir {
+                0
+            } else {
+                u64::try_from(stat.st_size).unwrap_or(0)
+            };
+            entries.push(DirEntry {
+                name: name.to_owned(),
+                is_dir,
+                len_bytes,
+            });
         }
         entries.sort();
         Ok(entries)
@@ -220,7 +240,11 @@ impl Disk for RealDisk {
                 false => self.remove(&child)?,
             }
         }
-        Ok(rustix::fs::unlinkat(&self.shared.root, path, AtFlags::REMOVEDIR)?)
+        Ok(rustix::fs::unlinkat(
+            &self.shared.root,
+            path,
+            AtFlags::REMOVEDIR,
+        )?)
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {

@@ -11,23 +11,50 @@ type Story = fn(&dyn Disk);
 
 /// Every story, by name. A new one is a line here.
 const STORIES: &[(&str, Story)] = &[
-    ("files are created once and opened often", files_are_created_once_and_opened_often),
-    ("writes land where they were told", writes_land_where_they_were_told),
+    (
+        "files are created once and opened often",
+        files_are_created_once_and_opened_often,
+    ),
+    (
+        "writes land where they were told",
+        writes_land_where_they_were_told,
+    ),
     ("many parts are one write", many_parts_are_one_write),
     ("reads stop at the end", reads_stop_at_the_end),
-    ("preallocation leaves the length", preallocation_leaves_the_length),
+    (
+        "preallocation leaves the length",
+        preallocation_leaves_the_length,
+    ),
     ("truncation cuts and extends", truncation_cuts_and_extends),
     ("views are the bytes, and only those", views_are_the_bytes),
-    ("views outlive truncation and removal", views_outlive_truncation_and_removal),
+    (
+        "views outlive truncation and removal",
+        views_outlive_truncation_and_removal,
+    ),
     ("ranges outlive removal", ranges_outlive_removal),
-    ("listings are sorted and complete", listings_are_sorted_and_complete),
+    (
+        "listings are sorted and complete",
+        listings_are_sorted_and_complete,
+    ),
     ("renames replace files", renames_replace_files),
-    ("directories move with open files", directories_move_with_open_files),
-    ("directories are removed whole", directories_are_removed_whole),
+    (
+        "directories move with open files",
+        directories_move_with_open_files,
+    ),
+    (
+        "directories are removed whole",
+        directories_are_removed_whole,
+    ),
     ("missing things are not found", missing_things_are_not_found),
     ("paths cannot leave the root", paths_cannot_leave_the_root),
-    ("small files are replaced atomically", small_files_are_replaced_atomically),
-    ("syncing a removed file is no error", syncing_a_removed_file_is_no_error),
+    (
+        "small files are replaced atomically",
+        small_files_are_replaced_atomically,
+    ),
+    (
+        "syncing a removed file is no error",
+        syncing_a_removed_file_is_no_error,
+    ),
 ];
 
 #[test]
@@ -57,7 +84,11 @@ fn content(disk: &dyn Disk, path: &str) -> Vec<u8> {
 }
 
 fn names(disk: &dyn Disk, dir: &str) -> Vec<String> {
-    disk.list(dir).unwrap().into_iter().map(|entry| entry.name).collect()
+    disk.list(dir)
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect()
 }
 
 fn kind<T>(result: io::Result<T>) -> ErrorKind {
@@ -82,7 +113,11 @@ fn files_are_created_once_and_opened_often(disk: &dyn Disk) {
 
 fn writes_land_where_they_were_told(disk: &dyn Disk) {
     let file = put(disk, "a", b"0123456789");
-    file.write_at(3, &[IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"c")]).unwrap();
+    file.write_at(
+        3,
+        &[IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"c")],
+    )
+    .unwrap();
     file.write_at(12, &[IoSlice::new(b"end")]).unwrap();
     file.write_at(4, &[]).unwrap();
     assert_eq!(content(disk, "a"), b"012abc6789\0\0end");
@@ -107,7 +142,10 @@ fn reads_stop_at_the_end(disk: &dyn Disk) {
     assert_eq!(file.read_at(5, &mut into).unwrap(), 0);
     assert_eq!(file.read_at(1 << 40, &mut into).unwrap(), 0);
     assert_eq!(kind(read_exact_at(&*file, 3..6)), ErrorKind::UnexpectedEof);
-    assert_eq!(kind(read_exact_at(&*file, 0..u64::MAX)), ErrorKind::UnexpectedEof);
+    assert_eq!(
+        kind(read_exact_at(&*file, 0..u64::MAX)),
+        ErrorKind::UnexpectedEof
+    );
     assert_eq!(kind(read_file(disk, "a", 4)), ErrorKind::InvalidData);
 }
 
@@ -157,7 +195,9 @@ fn ranges_outlive_removal(disk: &dyn Disk) {
     let range = FileRange::new(&file, 2, 5).unwrap();
     assert!(range.is_resident());
     disk.remove("a").unwrap();
-    let _others: Vec<_> = (0..10).map(|i| put(disk, &format!("other{i}"), b"x")).collect();
+    let _others: Vec<_> = (0..10)
+        .map(|i| put(disk, &format!("other{i}"), b"x"))
+        .collect();
     drop(file);
     assert_eq!(range.read().unwrap(), "23456");
     assert_eq!(RecordData::File(range).len(), 5);
@@ -170,9 +210,20 @@ fn listings_are_sorted_and_complete(disk: &dyn Disk) {
         put(disk, name, b"1234");
     }
     disk.create_dir("d/x").unwrap();
-    let file = |name: &str| DirEntry { name: name.to_owned(), is_dir: false, len_bytes: 4 };
-    let dir = DirEntry { name: "x".to_owned(), is_dir: true, len_bytes: 0 };
-    assert_eq!(disk.list("d").unwrap(), [file("a"), file("b"), file("c"), dir]);
+    let file = |name: &str| DirEntry {
+        name: name.to_owned(),
+        is_dir: false,
+        len_bytes: 4,
+    };
+    let dir = DirEntry {
+        name: "x".to_owned(),
+        is_dir: true,
+        len_bytes: 0,
+    };
+    assert_eq!(
+        disk.list("d").unwrap(),
+        [file("a"), file("b"), file("c"), dir]
+    );
     assert_eq!(names(disk, ""), ["d"]);
     disk.sync_dir("d").unwrap();
     disk.sync_dir("").unwrap();
@@ -198,14 +249,19 @@ fn directories_move_with_open_files(disk: &dyn Disk) {
     let file = put(disk, "t-0/log", b"1");
     let sibling = put(disk, "t-00/log", b"sibling");
     disk.rename("t-0", "t-0.x-delete").unwrap();
-    let _others: Vec<_> = (0..5).map(|i| put(disk, &format!("other{i}"), b"x")).collect();
+    let _others: Vec<_> = (0..5)
+        .map(|i| put(disk, &format!("other{i}"), b"x"))
+        .collect();
     file.write_at(1, &[IoSlice::new(b"2")]).unwrap();
     assert_eq!(content(disk, "t-0.x-delete/log"), b"12");
     assert_eq!(read_exact_at(&*sibling, 0..7).unwrap(), "sibling");
     assert_eq!(kind(disk.open("t-0/log")), ErrorKind::NotFound);
     disk.create_dir("full").unwrap();
     put(disk, "full/x", b"");
-    assert_eq!(kind(disk.rename("t-00", "full")), ErrorKind::DirectoryNotEmpty);
+    assert_eq!(
+        kind(disk.rename("t-00", "full")),
+        ErrorKind::DirectoryNotEmpty
+    );
 }
 
 fn directories_are_removed_whole(disk: &dyn Disk) {
@@ -236,10 +292,27 @@ fn missing_things_are_not_found(disk: &dyn Disk) {
 }
 
 fn paths_cannot_leave_the_root(disk: &dyn Disk) {
-    for path in ["../a", "/a", "a/", "a//b", "a/../../b", ".", "a/./b", "a\0b"] {
+    for path in [
+        "../a",
+        "/a",
+        "a/",
+        "a//b",
+        "a/../../b",
+        ".",
+        "a/./b",
+        "a\0b",
+    ] {
         assert_eq!(kind(disk.create(path)), ErrorKind::InvalidInput, "{path:?}");
-        assert_eq!(kind(disk.rename("a", path)), ErrorKind::InvalidInput, "{path:?}");
-        assert_eq!(kind(disk.remove_dir_all(path)), ErrorKind::InvalidInput, "{path:?}");
+        assert_eq!(
+            kind(disk.rename("a", path)),
+            ErrorKind::InvalidInput,
+            "{path:?}"
+        );
+        assert_eq!(
+            kind(disk.remove_dir_all(path)),
+            ErrorKind::InvalidInput,
+            "{path:?}"
+        );
     }
     assert_eq!(kind(disk.remove_dir_all("")), ErrorKind::InvalidInput);
 }
@@ -255,7 +328,9 @@ fn small_files_are_replaced_atomically(disk: &dyn Disk) {
 
 fn syncing_a_removed_file_is_no_error(disk: &dyn Disk) {
     let file = put(disk, "a", b"x");
-    let _others: Vec<_> = (0..5).map(|i| put(disk, &format!("other{i}"), b"x")).collect();
+    let _others: Vec<_> = (0..5)
+        .map(|i| put(disk, &format!("other{i}"), b"x"))
+        .collect();
     disk.remove("a").unwrap();
     file.sync_data().unwrap();
 }

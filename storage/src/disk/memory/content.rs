@@ -22,14 +22,25 @@ struct Durable {
 }
 
 enum Pending {
-    Write { sequence: u64, position: usize, bytes: Vec<u8> },
-    SetLen { sequence: u64, len: usize },
+    Write {
+        sequence: u64,
+        position: usize,
+        bytes: Vec<u8>,
+    },
+    SetLen {
+        sequence: u64,
+        len: usize,
+    },
 }
 
 impl Content {
     pub(super) fn new(tracked: bool) -> Content {
         let durable = tracked.then(Durable::default);
-        Content { visible: Vec::new(), reserved_bytes: 0, durable }
+        Content {
+            visible: Vec::new(),
+            reserved_bytes: 0,
+            durable,
+        }
     }
 
     pub(super) fn len_bytes(&self) -> u64 {
@@ -41,7 +52,9 @@ impl Content {
     }
 
     pub(super) fn read(&self, position: u64, into: &mut [u8]) -> usize {
-        let start = usize::try_from(position).unwrap_or(usize::MAX).min(self.visible.len());
+        let start = usize::try_from(position)
+            .unwrap_or(usize::MAX)
+            .min(self.visible.len());
         let available = &self.visible[start..];
         let len = available.len().min(into.len());
         into[..len].copy_from_slice(&available[..len]);
@@ -60,10 +73,15 @@ impl Content {
         if let Some(durable) = &mut self.durable {
             let bytes = joined(parts);
             put(&mut self.visible, at, &bytes);
-            durable.pending.push(Pending::Write { sequence, position: start, bytes });
+            durable.pending.push(Pending::Write {
+                sequence,
+                position: start,
+                bytes,
+            });
             return;
         }
-        self.visible.reserve((start + len).saturating_sub(self.visible.len()));
+        self.visible
+            .reserve((start + len).saturating_sub(self.visible.len()));
         for part in parts {
             put(&mut self.visible, at, part);
             at += part.len();
@@ -140,8 +158,18 @@ impl Pending {
         match (self, fate) {
             (_, Fate::Drop) => {}
             (Pending::SetLen { len, .. }, _) => to.resize(len, 0),
-            (Pending::Write { position, bytes, .. }, Fate::Keep) => put(to, position, &bytes),
-            (Pending::Write { position, bytes, .. }, Fate::Tear { unit, mut coin }) => {
+            (
+                Pending::Write {
+                    position, bytes, ..
+                },
+                Fate::Keep,
+            ) => put(to, position, &bytes),
+            (
+                Pending::Write {
+                    position, bytes, ..
+                },
+                Fate::Tear { unit, mut coin },
+            ) => {
                 let mut at = 0;
                 while at < bytes.len() {
                     let to_boundary = unit - (position + at) % unit;
@@ -152,14 +180,24 @@ impl Pending {
                     at = end;
                 }
             }
-            (Pending::Write { position, bytes, .. }, Fate::Grow) => {
+            (
+                Pending::Write {
+                    position, bytes, ..
+                },
+                Fate::Grow,
+            ) => {
                 to.resize(to.len().max(position + bytes.len()), 0);
             }
         }
     }
 
     fn overwrite(&mut self, position: usize, with: &[u8]) {
-        if let Pending::Write { position: start, bytes, .. } = self {
+        if let Pending::Write {
+            position: start,
+            bytes,
+            ..
+        } = self
+        {
             let from = position.max(*start);
             let to = (position + with.len()).min(*start + bytes.len());
             if from < to {
@@ -171,7 +209,11 @@ impl Pending {
 }
 
 pub(super) fn joined(parts: &[IoSlice<'_>]) -> Vec<u8> {
-    parts.iter().map(|part| &**part).collect::<Vec<&[u8]>>().concat()
+    parts
+        .iter()
+        .map(|part| &**part)
+        .collect::<Vec<&[u8]>>()
+        .concat()
 }
 
 /// Writes at a position, filling a gap before it with zeroes, as a file system does.

@@ -40,12 +40,21 @@ pub struct Injection {
 impl Injection {
     /// Every such operation on every path fails.
     pub fn always(operation: Operation, error: InjectedError) -> Injection {
-        Injection { operation, path_contains: String::new(), skip: 0, count: u64::MAX, error }
+        Injection {
+            operation,
+            path_contains: String::new(),
+            skip: 0,
+            count: u64::MAX,
+            error,
+        }
     }
 
     /// The next such operation on every path fails.
     pub fn once(operation: Operation, error: InjectedError) -> Injection {
-        Injection { count: 1, ..Injection::always(operation, error) }
+        Injection {
+            count: 1,
+            ..Injection::always(operation, error)
+        }
     }
 
     pub fn on(mut self, path_contains: &str) -> Injection {
@@ -105,9 +114,11 @@ impl CrashPlan {
     pub(super) fn new(crash: Crash, operations: u64) -> Option<CrashPlan> {
         match crash {
             Crash::Process => None,
-            Crash::PowerLossOfAllUnsynced => {
-                Some(CrashPlan { profile: Profile::DropAll, tear_unit: 1, rng: Rng(0) })
-            }
+            Crash::PowerLossOfAllUnsynced => Some(CrashPlan {
+                profile: Profile::DropAll,
+                tear_unit: 1,
+                rng: Rng(0),
+            }),
             Crash::PowerLoss { seed } => {
                 let mut rng = Rng(seed);
                 let profile = match rng.below(6) {
@@ -116,12 +127,18 @@ impl CrashPlan {
                     // Cuts near the end are the interesting ones: older changes are synced.
                     2 | 3 => {
                         let back = rng.below(operations.clamp(1, 32));
-                        Profile::Prefix { cut: operations.saturating_sub(back) }
+                        Profile::Prefix {
+                            cut: operations.saturating_sub(back),
+                        }
                     }
                     _ => Profile::Any,
                 };
                 let tear_unit = [512, 4096, 1][rng.below(3) as usize];
-                Some(CrashPlan { profile, tear_unit, rng })
+                Some(CrashPlan {
+                    profile,
+                    tear_unit,
+                    rng,
+                })
             }
         }
     }
@@ -152,7 +169,10 @@ impl CrashPlan {
     }
 
     fn tear(&mut self) -> Fate {
-        Fate::Tear { unit: self.tear_unit, coin: Rng(self.rng.next()) }
+        Fate::Tear {
+            unit: self.tear_unit,
+            coin: Rng(self.rng.next()),
+        }
     }
 }
 
@@ -232,7 +252,11 @@ impl Faults {
     }
 
     pub(super) fn failed_sync_plan(&mut self) -> CrashPlan {
-        CrashPlan { profile: Profile::Any, tear_unit: 4096, rng: Rng(self.rng.next()) }
+        CrashPlan {
+            profile: Profile::Any,
+            tear_unit: 4096,
+            rng: Rng(self.rng.next()),
+        }
     }
 
     pub(super) fn operations(&self) -> u64 {
@@ -268,10 +292,16 @@ impl Faults {
     }
 
     pub(super) fn trace(&mut self, tag: u8, path: &str, parts: &[IoSlice<'_>]) {
-        let content = parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+        let content = parts
+            .iter()
+            .fold(0, |crc, part| crc32c::crc32c_append(crc, part));
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let fields = [content.to_le_bytes(), (len as u32).to_le_bytes()];
-        for byte in [tag].iter().chain(path.as_bytes()).chain(fields.as_flattened()) {
+        for byte in [tag]
+            .iter()
+            .chain(path.as_bytes())
+            .chain(fields.as_flattened())
+        {
             self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
         }
     }
@@ -297,7 +327,10 @@ impl InjectedError {
 
 /// The answer to a process that no longer exists.
 pub(super) fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the simulated process has crashed")
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        "the simulated process has crashed",
+    )
 }
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;

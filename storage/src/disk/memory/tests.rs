@@ -69,7 +69,8 @@ fn power_losses_drop_tear_and_reorder_unsynced_writes() {
     for seed in 0..400 {
         let disk = MemoryDisk::new();
         let file = synced(&disk, "a", b"");
-        file.write_at(0, &[IoSlice::new(&page(1)), IoSlice::new(&page(2))]).unwrap();
+        file.write_at(0, &[IoSlice::new(&page(1)), IoSlice::new(&page(2))])
+            .unwrap();
         file.write_at(8192, &[IoSlice::new(&page(3))]).unwrap();
         disk.crash(Crash::PowerLoss { seed });
         outcomes.insert(content(&disk, "a"));
@@ -78,10 +79,16 @@ fn power_losses_drop_tear_and_reorder_unsynced_writes() {
     assert!(outcomes.contains(&all), "all kept");
     assert!(outcomes.contains(&vec![]), "all lost");
     assert!(outcomes.contains(&all[..8192]), "only the first write");
-    assert!(outcomes.contains(&[page(0), page(0), page(3)].concat()), "only the second write");
+    assert!(
+        outcomes.contains(&[page(0), page(0), page(3)].concat()),
+        "only the second write"
+    );
     assert!(outcomes.contains(&all[..4096]), "torn between two pages");
-    assert!(outcomes.contains(&vec![0; 12288]), "the length without the data");
-    let fine = |o: &Vec<u8>| o.len() % 512 != 0;
+    assert!(
+        outcomes.contains(&vec![0; 12288]),
+        "the length without the data"
+    );
+    let fine = |o: &Vec<u8>| !o.len().is_multiple_of(512);
     assert!(outcomes.iter().any(fine), "torn inside a sector");
 }
 
@@ -109,7 +116,10 @@ fn an_atomic_write_leaves_the_old_or_the_new_content_at_every_crash_point() {
         write_file_atomically(&disk, "f", b"second").unwrap();
         disk.operations() - before
     };
-    assert!(count >= 5, "create, write, sync, rename, sync of the directory");
+    assert!(
+        count >= 5,
+        "create, write, sync, rename, sync of the directory"
+    );
     for point in 0..=count {
         for seed in 0..50 {
             let disk = MemoryDisk::new();
@@ -119,7 +129,10 @@ fn an_atomic_write_leaves_the_old_or_the_new_content_at_every_crash_point() {
             assert_eq!(result.is_ok(), point == count);
             disk.crash(Crash::PowerLoss { seed });
             let after = content(&disk, "f");
-            assert!(after == b"second" || (after == b"first" && point < count), "{after:?}");
+            assert!(
+                after == b"second" || (after == b"first" && point < count),
+                "{after:?}"
+            );
             write_file_atomically(&disk, "f", b"third").unwrap();
         }
     }
@@ -134,7 +147,12 @@ fn removing_a_directory_can_stop_half_way() {
     disk.halt_after(1);
     assert!(disk.remove_dir_all("d").is_err());
     disk.crash(Crash::Process);
-    let names: Vec<_> = disk.list("d").unwrap().into_iter().map(|entry| entry.name).collect();
+    let names: Vec<_> = disk
+        .list("d")
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
     assert_eq!(names, ["2"]);
 }
 
@@ -162,8 +180,13 @@ fn a_failed_sync_calls_lost_data_clean() {
         file.write_at(0, &[IoSlice::new(b"data")]).unwrap();
         disk.inject(Injection::once(Operation::Sync, InjectedError::Io).on("a"));
         assert!(file.sync_data().is_err());
-        file.sync_data().expect("the second sync finds nothing to do");
-        assert_eq!(content(&disk, "a"), b"data", "the page cache still shows it");
+        file.sync_data()
+            .expect("the second sync finds nothing to do");
+        assert_eq!(
+            content(&disk, "a"),
+            b"data",
+            "the page cache still shows it"
+        );
         disk.crash(Crash::PowerLoss { seed });
         lost += u32::from(content(&disk, "a") != b"data");
     }
@@ -175,7 +198,11 @@ fn injected_errors_match_operation_path_and_position() {
     let disk = MemoryDisk::new();
     let file = put(&disk, "a.log", b"");
     let write = |file: &Arc<dyn DiskFile>| file.write_at(0, &[IoSlice::new(b"1234")]);
-    disk.inject(Injection::once(Operation::Write, InjectedError::NoSpace).on(".log").skip(1));
+    disk.inject(
+        Injection::once(Operation::Write, InjectedError::NoSpace)
+            .on(".log")
+            .skip(1),
+    );
     write(&file).unwrap();
     write(&put(&disk, "b.index", b"")).unwrap();
     assert_eq!(write(&file).unwrap_err().kind(), ErrorKind::StorageFull);
@@ -184,8 +211,14 @@ fn injected_errors_match_operation_path_and_position() {
     assert!(file.read_at(0, &mut [0]).is_err());
     disk.clear_injections();
     disk.set_read_only(true);
-    assert_eq!(write(&file).unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
-    assert_eq!(disk.remove("a.log").unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(
+        write(&file).unwrap_err().kind(),
+        ErrorKind::ReadOnlyFilesystem
+    );
+    assert_eq!(
+        disk.remove("a.log").unwrap_err().kind(),
+        ErrorKind::ReadOnlyFilesystem
+    );
     assert_eq!(content(&disk, "a.log"), b"1234");
 }
 
@@ -202,7 +235,10 @@ fn a_full_disk_refuses_growth_but_not_reserved_space() {
     let error = other.write_at(40, &[IoSlice::new(&[2; 10])]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull);
     file.write_at(0, &[IoSlice::new(&[3; 60])]).unwrap();
-    assert_eq!(file.preallocate(61).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!(
+        file.preallocate(61).unwrap_err().kind(),
+        ErrorKind::StorageFull
+    );
     disk.remove("b").unwrap();
     file.preallocate(100).unwrap();
 }

@@ -46,7 +46,11 @@ struct Entry {
 
 impl Tree {
     pub(super) fn new(tracked: bool) -> Tree {
-        Tree { tracked, root: Arc::default(), pending: Vec::new() }
+        Tree {
+            tracked,
+            root: Arc::default(),
+            pending: Vec::new(),
+        }
     }
 
     pub(super) fn new_dir(&self) -> Node {
@@ -85,9 +89,17 @@ impl Tree {
         let entry = |(name, node): (&String, &Node)| match node {
             Node::File(content) => {
                 let len_bytes = content.lock().len_bytes();
-                DirEntry { name: name.clone(), is_dir: false, len_bytes }
+                DirEntry {
+                    name: name.clone(),
+                    is_dir: false,
+                    len_bytes,
+                }
             }
-            Node::Dir(_) => DirEntry { name: name.clone(), is_dir: true, len_bytes: 0 },
+            Node::Dir(_) => DirEntry {
+                name: name.clone(),
+                is_dir: true,
+                len_bytes: 0,
+            },
         };
         Ok(dir.visible.iter().map(entry).collect())
     }
@@ -97,7 +109,14 @@ impl Tree {
         if dir.lock().visible.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.apply(sequence, vec![Entry { dir, name: name.to_owned(), node: Some(node) }]);
+        self.apply(
+            sequence,
+            vec![Entry {
+                dir,
+                name: name.to_owned(),
+                node: Some(node),
+            }],
+        );
         Ok(())
     }
 
@@ -109,7 +128,14 @@ impl Tree {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
         let (dir, name) = self.place(path)?;
-        self.apply(sequence, vec![Entry { dir, name: name.to_owned(), node: None }]);
+        self.apply(
+            sequence,
+            vec![Entry {
+                dir,
+                name: name.to_owned(),
+                node: None,
+            }],
+        );
         Ok(())
     }
 
@@ -132,8 +158,16 @@ impl Tree {
             }
             (Node::File(_), Some(Node::Dir(_))) => return Err(io::ErrorKind::IsADirectory.into()),
         }
-        let take = Entry { dir: from_dir, name: from_name.to_owned(), node: None };
-        let give = Entry { dir: to_dir, name: to_name.to_owned(), node: Some(node) };
+        let take = Entry {
+            dir: from_dir,
+            name: from_name.to_owned(),
+            node: None,
+        };
+        let give = Entry {
+            dir: to_dir,
+            name: to_name.to_owned(),
+            node: Some(node),
+        };
         self.apply(sequence, vec![take, give]);
         Ok(())
     }
@@ -145,7 +179,12 @@ impl Tree {
         let mut synced = Vec::new();
         let mut kept = Vec::new();
         for change in std::mem::take(&mut self.pending).into_iter().rev() {
-            let touches = |dir| change.entries.iter().any(|entry| Arc::ptr_eq(&entry.dir, dir));
+            let touches = |dir| {
+                change
+                    .entries
+                    .iter()
+                    .any(|entry| Arc::ptr_eq(&entry.dir, dir))
+            };
             if covered.iter().any(touches) {
                 covered.extend(change.entries.iter().map(|entry| Arc::clone(&entry.dir)));
                 synced.push(change);
@@ -228,5 +267,8 @@ fn used_bytes(dir: &Mutex<Dir>) -> u64 {
 }
 
 fn not_found(path: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("no such file or directory: {path}"))
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("no such file or directory: {path}"),
+    )
 }

@@ -53,16 +53,22 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     pub(super) fn new(descriptor: OwnedFd, writable: bool, permit: Permit) -> OpenFile {
-        OpenFile { descriptor, writable, _permit: permit }
+        OpenFile {
+            descriptor,
+            writable,
+            _permit: permit,
+        }
     }
 
     /// Opens an existing file; on a read-only file system what is there can still be read.
     pub(super) fn open(shared: &Shared, path: &str, permit: Permit) -> io::Result<OpenFile> {
         match shared.open_file(path, OFlags::RDWR) {
             Ok(descriptor) => Ok(OpenFile::new(descriptor, true, permit)),
-            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-                Ok(OpenFile::new(shared.open_file(path, OFlags::RDONLY)?, false, permit))
-            }
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Ok(OpenFile::new(
+                shared.open_file(path, OFlags::RDONLY)?,
+                false,
+                permit,
+            )),
             Err(error) => Err(error),
         }
     }
@@ -92,7 +98,9 @@ impl Evict for MapSlot {
     }
 
     fn evict(&self) -> bool {
-        let Some(mut map) = self.map.try_lock() else { return false };
+        let Some(mut map) = self.map.try_lock() else {
+            return false;
+        };
         if map.as_ref().is_none_or(|map| Arc::strong_count(map) > 1) {
             return false;
         }
@@ -136,7 +144,8 @@ impl RealFile {
     }
 
     fn opened(&self) -> io::Result<Arc<OpenFile>> {
-        self.last_used.store(self.shared.budget.files.now(), Relaxed);
+        self.last_used
+            .store(self.shared.budget.files.now(), Relaxed);
         if let Some(file) = &*self.open.lock() {
             return Ok(Arc::clone(file));
         }
@@ -162,7 +171,10 @@ impl RealFile {
         let slot = {
             let mut maps = self.maps.lock();
             let slot = maps.entry(start).or_insert_with(|| {
-                Arc::new(MapSlot { last_used: AtomicU64::new(0), map: Mutex::default() })
+                Arc::new(MapSlot {
+                    last_used: AtomicU64::new(0),
+                    map: Mutex::default(),
+                })
             });
             Arc::clone(slot)
         };
@@ -175,7 +187,10 @@ impl RealFile {
         let file = self.opened()?;
         // `maps` is held against a truncation that looks for live maps at the same time.
         let maps = self.maps.lock();
-        if !maps.get(&start).is_some_and(|current| Arc::ptr_eq(current, &slot)) {
+        if !maps
+            .get(&start)
+            .is_some_and(|current| Arc::ptr_eq(current, &slot))
+        {
             return Err(ErrorKind::Interrupted.into()); // truncated meanwhile: the caller copies
         }
         let mut map = slot.map.lock();
@@ -241,7 +256,9 @@ impl Evict for RealFile {
     }
 
     fn evict(&self) -> bool {
-        let Some(mut open) = self.open.try_lock() else { return false };
+        let Some(mut open) = self.open.try_lock() else {
+            return false;
+        };
         let Some(file) = &*open else { return false };
         if Arc::strong_count(file) > 1 || self.removed.load(Relaxed) {
             return false;
@@ -262,7 +279,10 @@ impl Drop for RealFile {
         }
         let mut registry = self.shared.registry.lock();
         let path = self.path.get_mut();
-        if registry.get(path).is_some_and(|known| Weak::ptr_eq(known, &self.this)) {
+        if registry
+            .get(path)
+            .is_some_and(|known| Weak::ptr_eq(known, &self.this))
+        {
             registry.remove(path);
         }
     }
@@ -338,7 +358,10 @@ impl DiskFile for RealFile {
         let one_chunk = range.end <= chunk_start(range.start) + mmap::CHUNK_SIZE_BYTES;
         if len_bytes >= MAP_SIZE_BYTES_MIN && one_chunk {
             // Whatever keeps the range from being mapped, a read names it or does without.
-            if let Ok(bytes) = self.map(range.start).and_then(|map| map.view(range.clone())) {
+            if let Ok(bytes) = self
+                .map(range.start)
+                .and_then(|map| map.view(range.clone()))
+            {
                 return Ok(bytes);
             }
         }

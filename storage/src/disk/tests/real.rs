@@ -24,11 +24,14 @@ fn a_missing_root_is_created_and_a_file_in_its_place_is_an_error() {
 fn thousands_of_files_share_a_few_descriptors() {
     let budget = Budget::new(16, 16);
     let (_dir, disk) = disk(&budget);
-    let files: Vec<_> = (0..150).map(|i| put(&disk, &format!("f{i}"), b"0")).collect();
+    let files: Vec<_> = (0..150)
+        .map(|i| put(&disk, &format!("f{i}"), b"0"))
+        .collect();
     assert!(budget.open_files() <= 16, "{} open", budget.open_files());
     for round in 1..4u8 {
         for file in &files {
-            file.write_at(u64::from(round), &[IoSlice::new(&[b'0' + round])]).unwrap();
+            file.write_at(u64::from(round), &[IoSlice::new(&[b'0' + round])])
+                .unwrap();
         }
     }
     assert!(budget.open_files() <= 16, "{} open", budget.open_files());
@@ -63,14 +66,19 @@ fn maps_stay_within_the_budget_and_views_outlive_their_eviction() {
     let budget = Budget::new(64, 4);
     let (_dir, disk) = disk(&budget);
     let all = pattern(64 << 10);
-    let files: Vec<_> = (0..20).map(|i| put(&disk, &format!("f{i}"), &all)).collect();
+    let files: Vec<_> = (0..20)
+        .map(|i| put(&disk, &format!("f{i}"), &all))
+        .collect();
     let first = files[0].view(0..64 << 10).unwrap();
     for file in &files[1..] {
         assert_eq!(file.view(0..64 << 10).unwrap(), all);
     }
     assert!(budget.maps() <= 5, "{} maps", budget.maps());
     assert_eq!(first, all);
-    let held: Vec<_> = files.iter().map(|file| file.view(0..64 << 10).unwrap()).collect();
+    let held: Vec<_> = files
+        .iter()
+        .map(|file| file.view(0..64 << 10).unwrap())
+        .collect();
     assert_eq!(budget.maps(), 20, "all are in use");
     drop((held, first));
     drop(files);
@@ -87,7 +95,10 @@ fn views_across_the_border_of_two_maps_are_copies_of_the_right_bytes() {
     let end = start + all.len() as u64;
     assert_eq!(file.view(start..end).unwrap(), all);
     assert_eq!(file.view(CHUNK_SIZE_BYTES..end).unwrap(), all[128 << 10..]);
-    assert_eq!(file.view(start..CHUNK_SIZE_BYTES).unwrap(), all[..128 << 10]);
+    assert_eq!(
+        file.view(start..CHUNK_SIZE_BYTES).unwrap(),
+        all[..128 << 10]
+    );
 }
 
 #[test]
