@@ -1,7 +1,8 @@
 //! What the controller can be asked, and what it answers: plain domain values, no wire structs.
 //!
-//! A command covers one request; where Kafka answers per topic or per resource, so does the reply, in the order asked.
-//! Every refusal is a variant named after what was wrong; Kafka's codes are the broker's business.
+//! A command covers one request; where Kafka answers per topic or per resource, so does the reply,
+//! in the order asked. Every refusal is a variant named after what was wrong; Kafka's codes are the
+//! broker's business.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,17 +16,34 @@ use crate::record::{BrokerEndpoint, BrokerEpoch, ConfigResource, FeatureRange};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     RegisterBroker(RegisterBroker),
-    UnregisterBroker { broker_id: BrokerId },
+    UnregisterBroker {
+        broker_id: BrokerId,
+    },
     CreateTopics(CreateTopics),
-    DeleteTopics { topics: Vec<TopicRef> },
-    CreatePartitions { topics: Vec<MorePartitions>, validate_only: bool },
-    AlterConfigs { resources: Vec<ConfigAlteration>, validate_only: bool },
+    DeleteTopics {
+        topics: Vec<TopicRef>,
+    },
+    CreatePartitions {
+        topics: Vec<MorePartitions>,
+        validate_only: bool,
+    },
+    AlterConfigs {
+        resources: Vec<ConfigAlteration>,
+        validate_only: bool,
+    },
     /// A block of producer ids that nobody else ever gets.
-    AllocateProducerIds { broker_id: BrokerId, broker_epoch: BrokerEpoch },
-    UpdateFeatures { updates: Vec<FeatureUpdate>, validate_only: bool },
+    AllocateProducerIds {
+        broker_id: BrokerId,
+        broker_epoch: BrokerEpoch,
+    },
+    UpdateFeatures {
+        updates: Vec<FeatureUpdate>,
+        validate_only: bool,
+    },
 }
 
-/// Sent by every broker process when it starts, and again with the same `incarnation_id` when it is unsure.
+/// Sent by every broker process when it starts, and again with the same `incarnation_id` when it is
+/// unsure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RegisterBroker {
     pub broker_id: BrokerId,
@@ -100,9 +118,15 @@ pub enum ConfigOp {
     Set(Arc<str>),
     Delete,
     /// Adds the elements that are missing; `default` is what the list is while nothing is set.
-    Append { elements: Vec<Arc<str>>, default: Arc<str> },
+    Append {
+        elements: Vec<Arc<str>>,
+        default: Arc<str>,
+    },
     /// Takes the elements out; `default` as above.
-    Subtract { elements: Vec<Arc<str>>, default: Arc<str> },
+    Subtract {
+        elements: Vec<Arc<str>>,
+        default: Arc<str>,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -169,7 +193,10 @@ pub enum Refusal {
     #[error("too many commands are waiting for the metadata log")]
     Overloaded,
     #[error("the change needs {size_bytes} bytes, the metadata log takes {size_bytes_max} at once")]
-    TooLarge { size_bytes: usize, size_bytes_max: usize },
+    TooLarge {
+        size_bytes: usize,
+        size_bytes_max: usize,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -202,7 +229,11 @@ pub enum AssignmentError {
     #[error("partition {partition} is placed on broker {broker}, which is not registered")]
     UnknownBroker { partition: i32, broker: BrokerId },
     #[error("partition {partition} has {replicas} replicas, the others have {expected}")]
-    UnevenReplicas { partition: i32, replicas: usize, expected: usize },
+    UnevenReplicas {
+        partition: i32,
+        replicas: usize,
+        expected: usize,
+    },
     #[error("{assigned} assignments for {added} added partitions")]
     WrongCount { assigned: usize, added: i32 },
 }
@@ -261,7 +292,11 @@ pub enum CreatePartitionsError {
     #[error("topic '{name}' is named twice in the request")]
     DuplicateInRequest { name: Arc<str> },
     #[error("topic '{name}' has {current} partitions; {requested} would not be an increase")]
-    NotAnIncrease { name: Arc<str>, current: i32, requested: i32 },
+    NotAnIncrease {
+        name: Arc<str>,
+        current: i32,
+        requested: i32,
+    },
     #[error("replication factor {needed} needs more than the {alive} brokers that are there")]
     NotEnoughBrokers { needed: usize, alive: usize },
     #[error(transparent)]
@@ -303,11 +338,24 @@ pub enum UpdateFeaturesError {
     #[error("feature {name} is named twice")]
     DuplicateInRequest { name: Arc<str> },
     #[error("feature {name} has levels {min} to {max} here, not {level}")]
-    UnsupportedLevel { name: Arc<str>, level: i16, min: i16, max: i16 },
+    UnsupportedLevel {
+        name: Arc<str>,
+        level: i16,
+        min: i16,
+        max: i16,
+    },
     #[error("broker {broker} does not run feature {name} at level {level}")]
-    UnsupportedByBroker { name: Arc<str>, level: i16, broker: BrokerId },
+    UnsupportedByBroker {
+        name: Arc<str>,
+        level: i16,
+        broker: BrokerId,
+    },
     #[error("feature {name} is at level {current}; going down must be asked for")]
     DowngradeNotAllowed { name: Arc<str>, current: i16 },
     #[error("feature {name} is at level {current}, {requested} is not lower")]
-    NotADowngrade { name: Arc<str>, current: i16, requested: i16 },
+    NotADowngrade {
+        name: Arc<str>,
+        current: i16,
+        requested: i16,
+    },
 }

@@ -1,9 +1,11 @@
-//! The decider: an image and a command give records and a reply. Pure; it reads the image and changes nothing.
+//! The decider: an image and a command give records and a reply. Pure; it reads the image and
+//! changes nothing.
 //!
-//! One file per concern. A decision is made against the image of everything proposed so far, and its records are
-//! applied in log order everywhere, so records may carry absolute values. What is rejected makes no record; a
-//! request about many things is decided thing by thing, as Kafka answers it.
-//! What is deliberately absent: knowledge of configuration keys (the broker checks values before it asks).
+//! One file per concern. A decision is made against the image of everything proposed so far, and
+//! its records are applied in log order everywhere, so records may carry absolute values. What is
+//! rejected makes no record; a request about many things is decided thing by thing, as Kafka
+//! answers it. What is deliberately absent: knowledge of configuration keys (the broker checks
+//! values before it asks).
 
 mod brokers;
 mod configs;
@@ -66,17 +68,21 @@ pub fn decide(
         Command::UnregisterBroker { broker_id } => brokers::unregister(image, *broker_id),
         Command::CreateTopics(request) => topics::create(image, limits, request, rng),
         Command::DeleteTopics { topics } => topics::delete(image, topics),
-        Command::CreatePartitions { topics, validate_only } => {
-            partitions::create(image, limits, topics, *validate_only, rng)
-        }
-        Command::AlterConfigs { resources, validate_only } => {
-            configs::alter(image, limits, resources, *validate_only)
-        }
-        Command::AllocateProducerIds { broker_id, broker_epoch } => {
-            producer_ids::allocate(image, *broker_id, *broker_epoch)
-        }
-        Command::UpdateFeatures { updates, validate_only } => {
-            features::update(image, updates, *validate_only)
-        }
+        Command::CreatePartitions {
+            topics,
+            validate_only,
+        } => partitions::create(image, limits, topics, *validate_only, rng),
+        Command::AlterConfigs {
+            resources,
+            validate_only,
+        } => configs::alter(image, limits, resources, *validate_only),
+        Command::AllocateProducerIds {
+            broker_id,
+            broker_epoch,
+        } => producer_ids::allocate(image, *broker_id, *broker_epoch),
+        Command::UpdateFeatures {
+            updates,
+            validate_only,
+        } => features::update(image, updates, *validate_only),
     }
 }

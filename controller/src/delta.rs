@@ -1,8 +1,10 @@
-//! What changed between two images, so that a broker touches only the partitions, configurations and brokers that
-//! did. Filled while records are replayed, or by comparing two images when a snapshot replaced the records between.
+//! What changed between two images, so that a broker touches only the partitions, configurations
+//! and brokers that did. Filled while records are replayed, or by comparing two images when a
+//! snapshot replaced the records between.
 //!
-//! A delta names everything that differs between its two images; it may also name what was changed and changed back.
-//! It holds names, not values: the values are in the new image, the old ones in the old.
+//! A delta names everything that differs between its two images; it may also name what was changed
+//! and changed back. It holds names, not values: the values are in the new image, the old ones in
+//! the old.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +19,8 @@ pub struct MetadataDelta {
     pub topics_created: BTreeSet<TopicId>,
     /// Topics of the old image that the new one does not have, with their names.
     pub topics_deleted: BTreeMap<TopicId, Arc<str>>,
-    /// Partitions that are new or changed, those of created topics included, those of deleted topics not.
+    /// Partitions that are new or changed, those of created topics included, those of deleted
+    /// topics not.
     pub partitions_changed: BTreeMap<TopicId, BTreeSet<i32>>,
     pub configs_changed: BTreeSet<ConfigResource>,
     /// Brokers registered, changed or unregistered.
@@ -67,7 +70,10 @@ impl MetadataDelta {
     }
 
     fn note_partition(&mut self, topic_id: TopicId, partition: i32) {
-        self.partitions_changed.entry(topic_id).or_default().insert(partition);
+        self.partitions_changed
+            .entry(topic_id)
+            .or_default()
+            .insert(partition);
     }
 
     fn note_led_by(&mut self, topic: &TopicImage, broker: BrokerId) {
@@ -79,7 +85,9 @@ impl MetadataDelta {
     }
 
     fn note_removed(&mut self, before: &MetadataImage, topic_id: TopicId) {
-        let Some(topic) = before.topics.by_id(topic_id) else { return };
+        let Some(topic) = before.topics.by_id(topic_id) else {
+            return;
+        };
         self.partitions_changed.remove(&topic_id);
         // A topic that came and went within one delta was never there.
         if !self.topics_created.remove(&topic_id) {
@@ -140,7 +148,10 @@ impl MetadataDelta {
     pub fn covers(&self, other: &MetadataDelta) -> bool {
         let empty = BTreeSet::new();
         other.topics_created.is_subset(&self.topics_created)
-            && other.topics_deleted.iter().all(|(id, name)| self.topics_deleted.get(id) == Some(name))
+            && other
+                .topics_deleted
+                .iter()
+                .all(|(id, name)| self.topics_deleted.get(id) == Some(name))
             && other.partitions_changed.iter().all(|(id, partitions)| {
                 partitions.is_subset(self.partitions_changed.get(id).unwrap_or(&empty))
             })

@@ -1,11 +1,12 @@
 //! Who leads a partition: a pure choice among its replicas.
 //!
-//! Only a member of the ISR may lead, because only it has every acknowledged record; nobody is elected otherwise.
+//! Only a member of the ISR may lead, because only it has every acknowledged record; nobody is
+//! elected otherwise.
 
 use ottla_protocol::types::BrokerId;
 
-/// The leader that `replicas` (in order of preference) should have: the current one while it is valid, else the first
-/// replica that is alive and in the ISR, else nobody.
+/// The leader that `replicas` (in order of preference) should have: the current one while it is
+/// valid, else the first replica that is alive and in the ISR, else nobody.
 pub fn elect(
     replicas: &[BrokerId],
     isr: &[BrokerId],
@@ -16,7 +17,11 @@ pub fn elect(
     if current != BrokerId::NONE && valid(current) {
         return current;
     }
-    replicas.iter().copied().find(|id| valid(*id)).unwrap_or(BrokerId::NONE)
+    replicas
+        .iter()
+        .copied()
+        .find(|id| valid(*id))
+        .unwrap_or(BrokerId::NONE)
 }
 
 #[cfg(test)]
@@ -40,7 +45,11 @@ mod tests {
             let leader = elect(&ids(replicas), &ids(isr), BrokerId(*current), |id| {
                 alive.contains(&id)
             });
-            assert_eq!(leader, BrokerId(*expected), "{replicas:?} {isr:?} {current}");
+            assert_eq!(
+                leader,
+                BrokerId(*expected),
+                "{replicas:?} {isr:?} {current}"
+            );
         }
     }
 }

@@ -1,10 +1,11 @@
-//! The cluster's metadata at one position of the metadata log: an immutable value, shared by `Arc`, cheap to clone
-//! (each part is behind its own `Arc`) and equal wherever the same records were applied.
+//! The cluster's metadata at one position of the metadata log: an immutable value, shared by `Arc`,
+//! cheap to clone (each part is behind its own `Arc`) and equal wherever the same records were
+//! applied.
 //!
-//! Owns the meaning of every record (`apply`, infallible and deterministic) and the way back (`snapshot`). The law:
-//! an image made of `snapshot()` and the records that follow equals the image made of all records. A record about
-//! something that does not exist changes nothing; the decider never makes one.
-//! What is deliberately absent: decisions, time and who leads the quorum.
+//! Owns the meaning of every record (`apply`, infallible and deterministic) and the way back
+//! (`snapshot`). The law: an image made of `snapshot()` and the records that follow equals the
+//! image made of all records. A record about something that does not exist changes nothing; the
+//! decider never makes one. What is deliberately absent: decisions, time and who leads the quorum.
 
 mod brokers;
 mod configs;
@@ -54,7 +55,8 @@ impl MetadataImage {
         }
     }
 
-    /// Changes this image as the record says. The parts it touches are copied if somebody else holds them.
+    /// Changes this image as the record says. The parts it touches are copied if somebody else
+    /// holds them.
     pub fn apply(&mut self, record: &MetadataRecord) {
         match record {
             MetadataRecord::Cluster { cluster_id } => self.cluster_id = cluster_id.clone(),
@@ -80,7 +82,11 @@ impl MetadataImage {
             MetadataRecord::PartitionChange(r) => {
                 Arc::make_mut(&mut self.topics).change_partition(r);
             }
-            MetadataRecord::Config { resource, name, value } => {
+            MetadataRecord::Config {
+                resource,
+                name,
+                value,
+            } => {
                 Arc::make_mut(&mut self.configs).set(resource, name, value.as_ref());
             }
             MetadataRecord::ProducerIds { next_producer_id } => {
@@ -89,12 +95,15 @@ impl MetadataImage {
         }
     }
 
-    /// The records that make this image from an empty one, in an order that never names what does not exist yet.
-    /// `applied` and `term` are not records: whoever stores the snapshot stores them beside it.
+    /// The records that make this image from an empty one, in an order that never names what does
+    /// not exist yet. `applied` and `term` are not records: whoever stores the snapshot stores them
+    /// beside it.
     pub fn snapshot(&self) -> Vec<MetadataRecord> {
         let mut records = Vec::new();
         if !self.cluster_id.is_empty() {
-            records.push(MetadataRecord::Cluster { cluster_id: self.cluster_id.clone() });
+            records.push(MetadataRecord::Cluster {
+                cluster_id: self.cluster_id.clone(),
+            });
         }
         self.features.snapshot(&mut records);
         self.brokers.snapshot(&mut records);
@@ -123,7 +132,10 @@ impl MetadataImage {
         self.topics.check_invariants();
         for resource in self.configs.resources() {
             if let crate::record::ConfigResource::Topic(name) = resource {
-                assert!(self.topics.by_name(name).is_some(), "configuration of no topic: {name}");
+                assert!(
+                    self.topics.by_name(name).is_some(),
+                    "configuration of no topic: {name}"
+                );
             }
         }
         assert!(self.next_producer_id.0 >= 0);

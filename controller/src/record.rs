@@ -1,9 +1,10 @@
-//! Metadata records: the schema of the cluster's metadata log. Every change of the cluster's state is a list of
-//! these; an image is nothing but the records before it.
+//! Metadata records: the schema of the cluster's metadata log. Every change of the cluster's state
+//! is a list of these; an image is nothing but the records before it.
 //!
-//! Owns the record types, their meaning and their bytes (`record/codec.rs`). Records carry absolute values (epochs,
-//! leaders, next ids), so that applying one needs no decision and cannot fail. What is deliberately absent: Kafka's
-//! own record schemas, which never leave Kafka's controllers and need not be imitated, and serde.
+//! Owns the record types, their meaning and their bytes (`record/codec.rs`). Records carry absolute
+//! values (epochs, leaders, next ids), so that applying one needs no decision and cannot fail. What
+//! is deliberately absent: Kafka's own record schemas, which never leave Kafka's controllers and
+//! need not be imitated, and serde.
 
 mod codec;
 
@@ -19,7 +20,8 @@ pub use codec::{RecordError, decode_batch, encode_batch};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct PartitionEpoch(pub i32);
 
-/// Names one registration of a broker; grows with every new one, so that an old process can be told from a new one.
+/// Names one registration of a broker; grows with every new one, so that an old process can be told
+/// from a new one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct BrokerEpoch(pub i64);
 
@@ -105,23 +107,45 @@ pub struct PartitionChangeRecord {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MetadataRecord {
     /// The cluster exists and is called this; the first record of every metadata log.
-    Cluster { cluster_id: Arc<str> },
+    Cluster {
+        cluster_id: Arc<str>,
+    },
     /// `level` is finalised; 0 takes the feature back. `epoch` counts finalisations of any feature.
-    Feature { name: Arc<str>, level: i16, epoch: i64 },
+    Feature {
+        name: Arc<str>,
+        level: i16,
+        epoch: i64,
+    },
     BrokerRegistration(BrokerRegistrationRecord),
-    BrokerUnregistered { broker_id: BrokerId },
-    /// The broker started anew: every partition it leads gets the next leader epoch and partition epoch.
-    LeaderEpochsBumped { broker_id: BrokerId },
-    Topic { topic_id: TopicId, name: Arc<str> },
+    BrokerUnregistered {
+        broker_id: BrokerId,
+    },
+    /// The broker started anew: every partition it leads gets the next leader epoch and partition
+    /// epoch.
+    LeaderEpochsBumped {
+        broker_id: BrokerId,
+    },
+    Topic {
+        topic_id: TopicId,
+        name: Arc<str>,
+    },
     /// The topic, its partitions and its configuration are gone.
-    RemoveTopic { topic_id: TopicId },
+    RemoveTopic {
+        topic_id: TopicId,
+    },
     /// Creates partition `partition`, which must be the next one, or replaces it.
     Partition(PartitionRecord),
     PartitionChange(PartitionChangeRecord),
     /// `None` removes the key.
-    Config { resource: ConfigResource, name: Arc<str>, value: Option<Arc<str>> },
+    Config {
+        resource: ConfigResource,
+        name: Arc<str>,
+        value: Option<Arc<str>>,
+    },
     /// Ids below this one are handed out.
-    ProducerIds { next_producer_id: ProducerId },
+    ProducerIds {
+        next_producer_id: ProducerId,
+    },
 }
 
 #[cfg(test)]

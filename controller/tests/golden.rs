@@ -1,6 +1,6 @@
-//! Bytes of released formats. What `tests/golden/` holds was written by a release and must stay readable, byte by byte
-//! the same meaning, for ever. A new record type or version adds lines; no line is ever changed or removed.
-//! `UPDATE_GOLDEN=1` appends lines for records that have none yet.
+//! Bytes of released formats. What `tests/golden/` holds was written by a release and must stay
+//! readable, byte by byte the same meaning, for ever. A new record type or version adds lines; no
+//! line is ever changed or removed. `UPDATE_GOLDEN=1` appends lines for records that have none yet.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,22 +27,41 @@ fn records() -> Vec<(&'static str, MetadataRecord)> {
     vec![
         (
             "cluster.1",
-            MetadataRecord::Cluster { cluster_id: Arc::from("MkU3OEVBNTcwNTJENDM2Qk") },
+            MetadataRecord::Cluster {
+                cluster_id: Arc::from("MkU3OEVBNTcwNTJENDM2Qk"),
+            },
         ),
         (
             "feature.1",
-            MetadataRecord::Feature { name: Arc::from("metadata.version"), level: 30, epoch: 7 },
+            MetadataRecord::Feature {
+                name: Arc::from("metadata.version"),
+                level: 30,
+                epoch: 7,
+            },
         ),
-        ("broker_registration.1", MetadataRecord::BrokerRegistration(registration())),
+        (
+            "broker_registration.1",
+            MetadataRecord::BrokerRegistration(registration()),
+        ),
         (
             "broker_unregistered.1",
-            MetadataRecord::BrokerUnregistered { broker_id: BrokerId(300) },
+            MetadataRecord::BrokerUnregistered {
+                broker_id: BrokerId(300),
+            },
         ),
         (
             "leader_epochs_bumped.1",
-            MetadataRecord::LeaderEpochsBumped { broker_id: BrokerId(1) },
+            MetadataRecord::LeaderEpochsBumped {
+                broker_id: BrokerId(1),
+            },
         ),
-        ("topic.1", MetadataRecord::Topic { topic_id, name: Arc::from("orders") }),
+        (
+            "topic.1",
+            MetadataRecord::Topic {
+                topic_id,
+                name: Arc::from("orders"),
+            },
+        ),
         ("remove_topic.1", MetadataRecord::RemoveTopic { topic_id }),
         (
             "partition.1",
@@ -67,13 +86,27 @@ fn records() -> Vec<(&'static str, MetadataRecord)> {
                 partition_epoch: PartitionEpoch(10),
             }),
         ),
-        ("config.topic.1", config(ConfigResource::Topic(Arc::from("orders")), Some("1000"))),
-        ("config.broker.1", config(ConfigResource::Broker(BrokerId(7)), None)),
-        ("config.broker_default.1", config(ConfigResource::BrokerDefault, Some(""))),
-        ("config.group.1", config(ConfigResource::Group(Arc::from("billing")), Some("9"))),
+        (
+            "config.topic.1",
+            config(ConfigResource::Topic(Arc::from("orders")), Some("1000")),
+        ),
+        (
+            "config.broker.1",
+            config(ConfigResource::Broker(BrokerId(7)), None),
+        ),
+        (
+            "config.broker_default.1",
+            config(ConfigResource::BrokerDefault, Some("")),
+        ),
+        (
+            "config.group.1",
+            config(ConfigResource::Group(Arc::from("billing")), Some("9")),
+        ),
         (
             "producer_ids.1",
-            MetadataRecord::ProducerIds { next_producer_id: ProducerId(5_000) },
+            MetadataRecord::ProducerIds {
+                next_producer_id: ProducerId(5_000),
+            },
         ),
     ]
 }
@@ -89,7 +122,11 @@ fn registration() -> BrokerRegistrationRecord {
             port: 9092,
             security_protocol: 0,
         }],
-        features: vec![FeatureRange { name: Arc::from("metadata.version"), min: 7, max: 30 }],
+        features: vec![FeatureRange {
+            name: Arc::from("metadata.version"),
+            min: 7,
+            max: 30,
+        }],
         rack: Some(Arc::from("a")),
         log_dirs: vec![Uuid::from_u128(77)],
         fenced: false,
@@ -102,26 +139,37 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Vec<u8> {
     assert!(text.len().is_multiple_of(2));
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
+        .collect()
 }
 
 #[test]
 fn records_of_every_release_are_read_and_written_as_that_release_did() {
     let text = std::fs::read_to_string(FILE).unwrap_or_default();
-    let mut golden: BTreeMap<&str, &str> =
-        text.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    let mut golden: BTreeMap<&str, &str> = text
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .collect();
     let mut appended = text.clone();
     for (name, record) in records() {
         let bytes = encode_batch(std::slice::from_ref(&record));
         let Some(expected) = golden.remove(name) else {
-            assert!(std::env::var_os("UPDATE_GOLDEN").is_some(), "no golden bytes for {name}");
+            assert!(
+                std::env::var_os("UPDATE_GOLDEN").is_some(),
+                "no golden bytes for {name}"
+            );
             appended.push_str(&format!("{name} {}\n", hex(&bytes)));
             continue;
         };
         assert_eq!(decode_batch(&unhex(expected)), Ok(vec![record]), "{name}");
         assert_eq!(hex(&bytes), expected, "{name}");
     }
-    assert!(golden.is_empty(), "golden bytes that no test reads: {golden:?}");
+    assert!(
+        golden.is_empty(),
+        "golden bytes that no test reads: {golden:?}"
+    );
     if appended != text {
         std::fs::write(FILE, appended).unwrap();
     }

@@ -1,5 +1,6 @@
-//! Registration of brokers. A new process of a known broker takes over from the old one at once, without waiting for
-//! a session to end: it holds the lock of the data directory, so the old one is gone.
+//! Registration of brokers. A new process of a known broker takes over from the old one at once,
+//! without waiting for a session to end: it holds the lock of the data directory, so the old one is
+//! gone.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +14,9 @@ use crate::record::{
     BrokerEpoch, BrokerRegistrationRecord, MetadataRecord, PartitionChangeRecord, PartitionEpoch,
 };
 
-/// A new incarnation gets a new broker epoch, and the partitions it leads new leader epochs: what an earlier process
-/// acknowledged but lost can then be told from what this one writes at the same offsets.
+/// A new incarnation gets a new broker epoch, and the partitions it leads new leader epochs: what
+/// an earlier process acknowledged but lost can then be told from what this one writes at the same
+/// offsets.
 pub(super) fn register(
     image: &MetadataImage,
     limits: &Limits,
@@ -22,7 +24,10 @@ pub(super) fn register(
 ) -> Decision {
     if let Err(error) = check_registration(image, limits, request) {
         let reply = CommandReply::BrokerRegistered(Err(error));
-        return Decision { records: Vec::new(), reply };
+        return Decision {
+            records: Vec::new(),
+            reply,
+        };
     }
     let broker_id = request.broker_id;
     let known = image.brokers.get(broker_id);
@@ -44,7 +49,10 @@ pub(super) fn register(
         records.push(MetadataRecord::LeaderEpochsBumped { broker_id });
         lead_orphans(image, broker_id, &mut records);
     }
-    Decision { records, reply: CommandReply::BrokerRegistered(Ok(broker_epoch)) }
+    Decision {
+        records,
+        reply: CommandReply::BrokerRegistered(Ok(broker_epoch)),
+    }
 }
 
 fn check_registration(
@@ -52,7 +60,11 @@ fn check_registration(
     limits: &Limits,
     request: &RegisterBroker,
 ) -> Result<(), RegisterBrokerError> {
-    if request.cluster_id.as_ref().is_some_and(|id| *id != image.cluster_id) {
+    if request
+        .cluster_id
+        .as_ref()
+        .is_some_and(|id| *id != image.cluster_id)
+    {
         let actual = image.cluster_id.clone();
         return Err(RegisterBrokerError::InconsistentClusterId { actual });
     }
@@ -60,7 +72,11 @@ fn check_registration(
         return Err(RegisterBrokerError::InvalidBrokerId);
     }
     let max = limits.registration_items_max;
-    let items = [request.endpoints.len(), request.features.len(), request.log_dirs.len()];
+    let items = [
+        request.endpoints.len(),
+        request.features.len(),
+        request.log_dirs.len(),
+    ];
     if items.into_iter().any(|count| count > max) {
         return Err(RegisterBrokerError::TooLarge { max });
     }
@@ -73,7 +89,10 @@ fn check_registration(
             range.name == *name && (range.min..=range.max).contains(&level)
         };
         if !request.features.iter().any(runs) {
-            return Err(RegisterBrokerError::UnsupportedFeature { name: name.clone(), level });
+            return Err(RegisterBrokerError::UnsupportedFeature {
+                name: name.clone(),
+                level,
+            });
         }
     }
     Ok(())
@@ -91,11 +110,15 @@ fn lead_orphans(image: &MetadataImage, broker: BrokerId, records: &mut Vec<Metad
     }
 }
 
-/// The broker is gone for good: it leaves every ISR that has others in it, and leads nothing any more.
+/// The broker is gone for good: it leaves every ISR that has others in it, and leads nothing any
+/// more.
 pub(super) fn unregister(image: &MetadataImage, broker_id: BrokerId) -> Decision {
     if image.brokers.get(broker_id).is_none() {
         let reply = CommandReply::BrokerUnregistered(Err(BrokerNotRegistered(broker_id)));
-        return Decision { records: Vec::new(), reply };
+        return Decision {
+            records: Vec::new(),
+            reply,
+        };
     }
     let mut records = vec![MetadataRecord::BrokerUnregistered { broker_id }];
     let alive = |id: BrokerId| id != broker_id && image.brokers.is_alive(id);
@@ -115,7 +138,10 @@ pub(super) fn unregister(image: &MetadataImage, broker_id: BrokerId) -> Decision
             }
         }
     }
-    Decision { records, reply: CommandReply::BrokerUnregistered(Ok(())) }
+    Decision {
+        records,
+        reply: CommandReply::BrokerUnregistered(Ok(())),
+    }
 }
 
 /// The record that gives partition `p` this ISR and leader. A new leader means a new leader epoch.

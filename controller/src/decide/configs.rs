@@ -1,5 +1,5 @@
-//! Changing dynamic configuration. Lists are appended to and subtracted from here, over the committed value, so that
-//! two clients that append at the same time both succeed.
+//! Changing dynamic configuration. Lists are appended to and subtracted from here, over the
+//! committed value, so that two clients that append at the same time both succeed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,7 +44,10 @@ pub(super) fn alter(
         });
         results.push((resource.clone(), result));
     }
-    Decision { records, reply: CommandReply::ConfigsAltered(results) }
+    Decision {
+        records,
+        reply: CommandReply::ConfigsAltered(results),
+    }
 }
 
 /// What the resource's configuration is to be.
@@ -72,7 +75,10 @@ fn target(
             target
         }
     };
-    check_values(limits, target.iter().map(|(name, value)| (&**name, &**value)))?;
+    check_values(
+        limits,
+        target.iter().map(|(name, value)| (&**name, &**value)),
+    )?;
     Ok(target)
 }
 
@@ -108,11 +114,15 @@ pub(super) fn check_values<'a>(
     for (name, value) in configs {
         keys += 1;
         if name.len().max(value.len()) > limits.config_value_bytes_max {
-            return Err(LimitExceeded::ConfigValueSize { max: limits.config_value_bytes_max });
+            return Err(LimitExceeded::ConfigValueSize {
+                max: limits.config_value_bytes_max,
+            });
         }
     }
     if keys > limits.config_keys_max {
-        return Err(LimitExceeded::ConfigKeys { max: limits.config_keys_max });
+        return Err(LimitExceeded::ConfigKeys {
+            max: limits.config_keys_max,
+        });
     }
     Ok(())
 }
@@ -139,7 +149,11 @@ fn resolve(current: Option<&Arc<str>>, op: &ConfigOp) -> Option<Arc<str>> {
 }
 
 fn list(value: &str) -> Vec<&str> {
-    value.split(',').map(str::trim).filter(|element| !element.is_empty()).collect()
+    value
+        .split(',')
+        .map(str::trim)
+        .filter(|element| !element.is_empty())
+        .collect()
 }
 
 fn append_difference(

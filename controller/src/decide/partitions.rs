@@ -6,9 +6,7 @@ use std::sync::Arc;
 use ottla_protocol::types::BrokerId;
 use rand::Rng;
 
-use crate::command::{
-    AssignmentError, CommandReply, CreatePartitionsError, MorePartitions,
-};
+use crate::command::{AssignmentError, CommandReply, CreatePartitionsError, MorePartitions};
 use crate::decide::placement::Circle;
 use crate::decide::topics::{append_partitions, check_partition_limits};
 use crate::decide::{Decision, Limits};
@@ -55,12 +53,18 @@ pub(super) fn create(
         };
         results.push((request.name.clone(), result));
     }
-    Decision { records, reply: CommandReply::PartitionsCreated(results) }
+    Decision {
+        records,
+        reply: CommandReply::PartitionsCreated(results),
+    }
 }
 
 /// As many replicas as the topic's first partition has.
 fn replication_factor(topic: &TopicImage) -> usize {
-    topic.partitions.first().map_or(1, |partition| partition.replicas.len())
+    topic
+        .partitions
+        .first()
+        .map_or(1, |partition| partition.replicas.len())
 }
 
 /// The topic, and how many partitions it gets.
@@ -72,12 +76,18 @@ fn check<'a>(
     used: usize,
 ) -> Result<(&'a TopicImage, usize), CreatePartitionsError> {
     let Some(topic) = image.topics.by_name(&request.name) else {
-        return Err(CreatePartitionsError::UnknownTopic { name: request.name.clone() });
+        return Err(CreatePartitionsError::UnknownTopic {
+            name: request.name.clone(),
+        });
     };
     let current = topic.partitions.len() as i32;
     if request.count <= current {
         let (name, requested) = (request.name.clone(), request.count);
-        return Err(CreatePartitionsError::NotAnIncrease { name, current, requested });
+        return Err(CreatePartitionsError::NotAnIncrease {
+            name,
+            current,
+            requested,
+        });
     }
     let added = request.count - current;
     check_partition_limits(image, limits, used, added as usize)?;
@@ -91,7 +101,10 @@ fn check<'a>(
             check_replicas(&image.brokers, current, assignments, needed)?;
         }
         None if needed > circle.len() => {
-            return Err(CreatePartitionsError::NotEnoughBrokers { needed, alive: circle.len() });
+            return Err(CreatePartitionsError::NotEnoughBrokers {
+                needed,
+                alive: circle.len(),
+            });
         }
         None => {}
     }
@@ -120,7 +133,11 @@ pub(super) fn check_replicas(
         }
         if replicas.len() != expected {
             let replicas = replicas.len();
-            return Err(AssignmentError::UnevenReplicas { partition, replicas, expected });
+            return Err(AssignmentError::UnevenReplicas {
+                partition,
+                replicas,
+                expected,
+            });
         }
     }
     Ok(())

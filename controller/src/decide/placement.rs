@@ -1,6 +1,7 @@
-//! Where new replicas go. Leaders go round all brokers from a random start, so that leadership is even; the further
-//! replicas of a partition follow in the same circle, at a distance that grows with every turn, so that the load of
-//! a failed broker spreads over all others. Racks that a partition does not use yet come first.
+//! Where new replicas go. Leaders go round all brokers from a random start, so that leadership is
+//! even; the further replicas of a partition follow in the same circle, at a distance that grows
+//! with every turn, so that the load of a failed broker spreads over all others. Racks that a
+//! partition does not use yet come first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use rand::Rng;
 
 use crate::image::BrokersImage;
 
-/// One broker of the circle, with its rack as a small number; brokers without rack have one of their own.
+/// One broker of the circle, with its rack as a small number; brokers without rack have one of
+/// their own.
 type Slot = (BrokerId, usize);
 
 /// Brokers that may get replicas, neighbours in different racks as far as that goes.
@@ -25,7 +27,10 @@ impl Circle {
             BTreeMap::new();
         for broker in brokers.alive() {
             let own = broker.rack.is_none().then_some(broker.id);
-            by_rack.entry((broker.rack.clone(), own)).or_default().push(broker.id);
+            by_rack
+                .entry((broker.rack.clone(), own))
+                .or_default()
+                .push(broker.id);
         }
         let racks: Vec<Vec<BrokerId>> = by_rack.into_values().collect();
         let depth = racks.iter().map(Vec::len).max().unwrap_or(0);
@@ -35,7 +40,10 @@ impl Circle {
                 slots.extend(brokers.get(turn).map(|broker| (*broker, rack)));
             }
         }
-        Circle { slots, racks: racks.len() }
+        Circle {
+            slots,
+            racks: racks.len(),
+        }
     }
 
     /// Number of brokers.
@@ -53,7 +61,10 @@ impl Circle {
         rng: &mut impl Rng,
     ) -> Vec<Vec<BrokerId>> {
         let n = self.slots.len();
-        assert!((1..=n).contains(&replication_factor), "{replication_factor} replicas on {n}");
+        assert!(
+            (1..=n).contains(&replication_factor),
+            "{replication_factor} replicas on {n}"
+        );
         let start = rng.random_range(0..n as u64) as usize;
         (first..first + partitions)
             .map(|partition| {
@@ -72,7 +83,9 @@ impl Circle {
             let free = |slot: &Slot| !chosen.contains(&slot.0);
             let fresh_rack = |slot: &Slot| racks.len() == self.racks || !racks.contains(&slot.1);
             let next = followers().find(|slot| free(slot) && fresh_rack(slot));
-            let Some((broker, rack)) = next.or_else(|| followers().find(free)) else { break };
+            let Some((broker, rack)) = next.or_else(|| followers().find(free)) else {
+                break;
+            };
             chosen.push(broker);
             racks.insert(rack);
         }

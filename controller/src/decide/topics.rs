@@ -1,5 +1,5 @@
-//! Creating and deleting topics. Everything is counted and checked before anything is placed, so that a hostile
-//! request costs nothing.
+//! Creating and deleting topics. Everything is counted and checked before anything is placed, so
+//! that a hostile request costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -52,7 +52,15 @@ pub(super) fn create(
         let result = if seen[&*topic.name] > 1 {
             Err(CreateTopicError::DuplicateInRequest { name })
         } else {
-            check(image, limits, request.defaults, topic, &circle, &mut progress).map(|shape| {
+            check(
+                image,
+                limits,
+                request.defaults,
+                topic,
+                &circle,
+                &mut progress,
+            )
+            .map(|shape| {
                 if request.validate_only {
                     return created(topic, TopicId::ZERO, &shape);
                 }
@@ -63,7 +71,10 @@ pub(super) fn create(
         };
         results.push((topic.name.clone(), result));
     }
-    Decision { records, reply: CommandReply::TopicsCreated(results) }
+    Decision {
+        records,
+        reply: CommandReply::TopicsCreated(results),
+    }
 }
 
 /// What a checked topic will look like.
@@ -84,15 +95,26 @@ fn check(
 ) -> Result<Shape, CreateTopicError> {
     topic_name::validate(&topic.name)?;
     if image.topics.by_name(&topic.name).is_some() {
-        return Err(CreateTopicError::AlreadyExists { name: topic.name.clone() });
+        return Err(CreateTopicError::AlreadyExists {
+            name: topic.name.clone(),
+        });
     }
     let key = topic.name.replace('.', "_");
-    let existing = image.topics.colliding(&topic.name).map(|topic| topic.name.clone());
+    let existing = image
+        .topics
+        .colliding(&topic.name)
+        .map(|topic| topic.name.clone());
     if let Some(existing) = existing.or_else(|| progress.collision_keys.get(&key).cloned()) {
         let name = topic.name.clone();
         return Err(CreateTopicError::NameCollision { name, existing });
     }
-    check_values(limits, topic.configs.iter().map(|(name, value)| (&**name, &**value)))?;
+    check_values(
+        limits,
+        topic
+            .configs
+            .iter()
+            .map(|(name, value)| (&**name, &**value)),
+    )?;
     let shape = match topic.assignments.is_empty() {
         true => counted_shape(defaults, topic, circle)?,
         false => assigned_shape(image, topic)?,
@@ -115,7 +137,9 @@ pub(super) fn check_partition_limits(
         return Err(LimitExceeded::PartitionsPerRequest { max });
     }
     if in_request.saturating_add(image.topics.partition_count()) > limits.partitions_max {
-        return Err(LimitExceeded::PartitionsTotal { max: limits.partitions_max });
+        return Err(LimitExceeded::PartitionsTotal {
+            max: limits.partitions_max,
+        });
     }
     Ok(())
 }
@@ -125,7 +149,11 @@ fn counted_shape(
     topic: &NewTopic,
     circle: &Circle,
 ) -> Result<Shape, CreateTopicError> {
-    let requested = if topic.partitions == -1 { defaults.partitions } else { topic.partitions };
+    let requested = if topic.partitions == -1 {
+        defaults.partitions
+    } else {
+        topic.partitions
+    };
     let partitions = usize::try_from(requested)
         .ok()
         .filter(|partitions| *partitions > 0)
@@ -139,31 +167,48 @@ fn counted_shape(
         .filter(|factor| *factor > 0)
         .ok_or(CreateTopicError::InvalidReplicationFactor { requested })?;
     if replication_factor > circle.len() {
-        return Err(CreateTopicError::NotEnoughBrokers { requested, alive: circle.len() });
+        return Err(CreateTopicError::NotEnoughBrokers {
+            requested,
+            alive: circle.len(),
+        });
     }
-    Ok(Shape { partitions, replication_factor, assignments: None })
+    Ok(Shape {
+        partitions,
+        replication_factor,
+        assignments: None,
+    })
 }
 
 fn assigned_shape(image: &MetadataImage, topic: &NewTopic) -> Result<Shape, CreateTopicError> {
     if topic.partitions != -1 || topic.replication_factor != -1 {
         return Err(CreateTopicError::CountsWithAssignment);
     }
-    let by_partition: BTreeMap<i32, &Vec<BrokerId>> =
-        topic.assignments.iter().map(|(partition, replicas)| (*partition, replicas)).collect();
-    let consecutive = (0i32..).zip(by_partition.keys()).all(|(want, have)| want == *have);
+    let by_partition: BTreeMap<i32, &Vec<BrokerId>> = topic
+        .assignments
+        .iter()
+        .map(|(partition, replicas)| (*partition, replicas))
+        .collect();
+    let consecutive = (0i32..)
+        .zip(by_partition.keys())
+        .all(|(want, have)| want == *have);
     if !consecutive || by_partition.len() != topic.assignments.len() {
         return Err(AssignmentError::NotConsecutive.into());
     }
     let assignments: Vec<Vec<BrokerId>> = by_partition.into_values().cloned().collect();
     let replication_factor = assignments[0].len();
     check_replicas(&image.brokers, 0, &assignments, replication_factor)?;
-    Ok(Shape { partitions: assignments.len(), replication_factor, assignments: Some(assignments) })
+    Ok(Shape {
+        partitions: assignments.len(),
+        replication_factor,
+        assignments: Some(assignments),
+    })
 }
 
 fn created(topic: &NewTopic, topic_id: TopicId, shape: &Shape) -> CreatedTopic {
     CreatedTopic {
         topic_id,
-        // Both were made from an i32 and an i16, or are bounded by the limits and the number of brokers.
+        // Both were made from an i32 and an i16, or are bounded by the limits and the number of
+        // brokers.
         partitions: i32::try_from(shape.partitions).unwrap_or(i32::MAX),
         replication_factor: i16::try_from(shape.replication_factor).unwrap_or(i16::MAX),
         configs: topic.configs.clone(),
@@ -179,7 +224,10 @@ fn append_topic(
     rng: &mut impl Rng,
     records: &mut Vec<MetadataRecord>,
 ) {
-    records.push(MetadataRecord::Topic { topic_id, name: topic.name.clone() });
+    records.push(MetadataRecord::Topic {
+        topic_id,
+        name: topic.name.clone(),
+    });
     let assignments = match &shape.assignments {
         Some(assignments) => assignments.clone(),
         None => circle.place(0, shape.partitions, shape.replication_factor, rng),
@@ -194,8 +242,8 @@ fn append_topic(
     }
 }
 
-/// New partitions from `first` on. All replicas are in sync, for there is nothing yet; those that are not alive join
-/// the ISR when they have fetched.
+/// New partitions from `first` on. All replicas are in sync, for there is nothing yet; those that
+/// are not alive join the ISR when they have fetched.
 pub(super) fn append_partitions(
     image: &MetadataImage,
     topic_id: TopicId,
@@ -222,8 +270,8 @@ pub(super) fn append_partitions(
     }
 }
 
-/// A random (version 4) id that no topic has, that Kafka does not reserve, and whose text does not look like an option
-/// on a command line.
+/// A random (version 4) id that no topic has, that Kafka does not reserve, and whose text does not
+/// look like an option on a command line.
 fn new_topic_id(image: &MetadataImage, rng: &mut impl Rng) -> TopicId {
     loop {
         let uuid = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
@@ -255,10 +303,16 @@ pub(super) fn delete(image: &MetadataImage, topics: &[TopicRef]) -> Decision {
             (Some(found), _) if asked[&found.id] > 1 => Err(DeleteTopicError::DuplicateInRequest),
             (Some(found), _) => {
                 records.push(MetadataRecord::RemoveTopic { topic_id: found.id });
-                Ok(DeletedTopic { topic_id: found.id, name: found.name.clone() })
+                Ok(DeletedTopic {
+                    topic_id: found.id,
+                    name: found.name.clone(),
+                })
             }
         };
         results.push((topic.clone(), result));
     }
-    Decision { records, reply: CommandReply::TopicsDeleted(results) }
+    Decision {
+        records,
+        reply: CommandReply::TopicsDeleted(results),
+    }
 }

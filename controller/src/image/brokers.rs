@@ -25,7 +25,9 @@ pub struct BrokerImage {
 impl BrokerImage {
     /// Where this broker is reached through the listener of that name.
     pub fn endpoint(&self, listener: &str) -> Option<&BrokerEndpoint> {
-        self.endpoints.iter().find(|endpoint| &*endpoint.listener == listener)
+        self.endpoints
+            .iter()
+            .find(|endpoint| &*endpoint.listener == listener)
     }
 }
 
@@ -73,16 +75,18 @@ impl BrokersImage {
 
     pub(super) fn snapshot(&self, records: &mut Vec<MetadataRecord>) {
         for broker in self.by_id.values() {
-            records.push(MetadataRecord::BrokerRegistration(BrokerRegistrationRecord {
-                broker_id: broker.id,
-                broker_epoch: broker.epoch,
-                incarnation_id: broker.incarnation_id,
-                endpoints: broker.endpoints.clone(),
-                features: broker.features.clone(),
-                rack: broker.rack.clone(),
-                log_dirs: broker.log_dirs.clone(),
-                fenced: broker.fenced,
-            }));
+            records.push(MetadataRecord::BrokerRegistration(
+                BrokerRegistrationRecord {
+                    broker_id: broker.id,
+                    broker_epoch: broker.epoch,
+                    incarnation_id: broker.incarnation_id,
+                    endpoints: broker.endpoints.clone(),
+                    features: broker.features.clone(),
+                    rack: broker.rack.clone(),
+                    log_dirs: broker.log_dirs.clone(),
+                    fenced: broker.fenced,
+                },
+            ));
         }
     }
 }

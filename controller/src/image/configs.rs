@@ -1,5 +1,5 @@
-//! Dynamic configuration of an image: what was set for topics, brokers and groups, as the texts it was set to.
-//! Which keys exist and what a text means is the broker's business.
+//! Dynamic configuration of an image: what was set for topics, brokers and groups, as the texts it
+//! was set to. Which keys exist and what a text means is the broker's business.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,9 @@ static NOTHING_SET: ConfigMap = BTreeMap::new();
 impl ConfigsImage {
     /// What is set for the resource, in the order of the keys.
     pub fn of(&self, resource: &ConfigResource) -> &BTreeMap<Arc<str>, Arc<str>> {
-        self.by_resource.get(resource).map_or(&NOTHING_SET, |configs| configs)
+        self.by_resource
+            .get(resource)
+            .map_or(&NOTHING_SET, |configs| configs)
     }
 
     /// The resources for which something is set.
@@ -34,13 +36,17 @@ impl ConfigsImage {
         name: &Arc<str>,
         value: Option<&Arc<str>>,
     ) {
-        let Some(value) = value else { return self.unset(resource, name) };
+        let Some(value) = value else {
+            return self.unset(resource, name);
+        };
         let configs = self.by_resource.entry(resource.clone()).or_default();
         Arc::make_mut(configs).insert(name.clone(), value.clone());
     }
 
     fn unset(&mut self, resource: &ConfigResource, name: &str) {
-        let Some(configs) = self.by_resource.get_mut(resource) else { return };
+        let Some(configs) = self.by_resource.get_mut(resource) else {
+            return;
+        };
         Arc::make_mut(configs).remove(name);
         if configs.is_empty() {
             self.by_resource.remove(resource);
@@ -48,7 +54,8 @@ impl ConfigsImage {
     }
 
     pub(super) fn remove_topic(&mut self, name: &Arc<str>) {
-        self.by_resource.remove(&ConfigResource::Topic(name.clone()));
+        self.by_resource
+            .remove(&ConfigResource::Topic(name.clone()));
     }
 
     pub(super) fn snapshot(&self, records: &mut Vec<MetadataRecord>) {

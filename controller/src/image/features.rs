@@ -1,5 +1,5 @@
-//! Finalised features of an image. `epoch` grows with every finalisation, which is what clients compare; a feature at
-//! level 0 is not listed.
+//! Finalised features of an image. `epoch` grows with every finalisation, which is what clients
+//! compare; a feature at level 0 is not listed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,10 @@ pub struct FeaturesImage {
 
 impl Default for FeaturesImage {
     fn default() -> Self {
-        FeaturesImage { levels: BTreeMap::new(), epoch: -1 }
+        FeaturesImage {
+            levels: BTreeMap::new(),
+            epoch: -1,
+        }
     }
 }
 
@@ -43,7 +46,8 @@ impl FeaturesImage {
         self.epoch = self.epoch.max(epoch);
     }
 
-    /// The epoch survives in the records of the levels; `metadata.version` is never taken back, so there is one.
+    /// The epoch survives in the records of the levels; `metadata.version` is never taken back, so
+    /// there is one.
     pub(super) fn snapshot(&self, records: &mut Vec<MetadataRecord>) {
         for (name, level) in &self.levels {
             let (name, level, epoch) = (name.clone(), *level, self.epoch);

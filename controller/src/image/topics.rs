@@ -1,5 +1,5 @@
-//! Topics and partitions of an image. Owns the lookups by name and by id, the total number of partitions and the
-//! index that finds names that would collide in metric names (`a.b` and `a_b`).
+//! Topics and partitions of an image. Owns the lookups by name and by id, the total number of
+//! partitions and the index that finds names that would collide in metric names (`a.b` and `a_b`).
 //!
 //! Partition ids of a topic are dense: partition `n` is element `n`. Epochs never decrease.
 
@@ -60,7 +60,9 @@ impl TopicsImage {
     /// Topics in the order of their names, from the first name >= `name`.
     pub fn iter_from<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<TopicImage>> {
         let from = std::ops::Bound::Included(name);
-        let range = self.by_name.range::<str, _>((from, std::ops::Bound::Unbounded));
+        let range = self
+            .by_name
+            .range::<str, _>((from, std::ops::Bound::Unbounded));
         range.filter_map(|(_, id)| self.by_id.get(id))
     }
 
@@ -80,7 +82,8 @@ impl TopicsImage {
 
     /// The topic whose name differs from `name` at most in `.` and `_`.
     pub fn colliding(&self, name: &str) -> Option<&Arc<TopicImage>> {
-        self.by_id.get(self.by_collision_key.get(collision_key(name)?.as_str())?)
+        self.by_id
+            .get(self.by_collision_key.get(collision_key(name)?.as_str())?)
     }
 
     pub(super) fn create(&mut self, id: TopicId, name: &Arc<str>) {
@@ -91,7 +94,11 @@ impl TopicsImage {
         if let Some(key) = collision_key(name) {
             self.by_collision_key.insert(Arc::from(key), id);
         }
-        let topic = TopicImage { id, name: name.clone(), partitions: Vec::new() };
+        let topic = TopicImage {
+            id,
+            name: name.clone(),
+            partitions: Vec::new(),
+        };
         self.by_id.insert(id, Arc::new(topic));
     }
 
@@ -106,8 +113,12 @@ impl TopicsImage {
     }
 
     pub(super) fn set_partition(&mut self, r: &PartitionRecord) {
-        let Some(topic) = self.by_id.get_mut(&r.topic_id) else { return };
-        let Ok(index) = usize::try_from(r.partition) else { return };
+        let Some(topic) = self.by_id.get_mut(&r.topic_id) else {
+            return;
+        };
+        let Ok(index) = usize::try_from(r.partition) else {
+            return;
+        };
         if index > topic.partitions.len() {
             return;
         }
@@ -129,8 +140,12 @@ impl TopicsImage {
     }
 
     pub(super) fn change_partition(&mut self, r: &PartitionChangeRecord) {
-        let Some(topic) = self.by_id.get_mut(&r.topic_id) else { return };
-        let Ok(index) = usize::try_from(r.partition) else { return };
+        let Some(topic) = self.by_id.get_mut(&r.topic_id) else {
+            return;
+        };
+        let Ok(index) = usize::try_from(r.partition) else {
+            return;
+        };
         if index >= topic.partitions.len() {
             return;
         }
@@ -181,7 +196,12 @@ impl TopicsImage {
             partitions += topic.partitions.len();
             for partition in &topic.partitions {
                 assert!(!partition.replicas.is_empty());
-                assert!(partition.isr.iter().all(|id| partition.replicas.contains(id)));
+                assert!(
+                    partition
+                        .isr
+                        .iter()
+                        .all(|id| partition.replicas.contains(id))
+                );
                 assert!(
                     partition.leader == BrokerId::NONE || partition.isr.contains(&partition.leader)
                 );

@@ -1,10 +1,11 @@
-//! Bytes of metadata records. A record is `[version u8][type u8][body]`; a batch, which is what one raft entry carries,
-//! is `[format u8][count varint]` and per record `[length varint][record]`.
+//! Bytes of metadata records. A record is `[version u8][type u8][body]`; a batch, which is what one
+//! raft entry carries, is `[format u8][count varint]` and per record `[length varint][record]`.
 //!
-//! Numbers are big-endian, lengths unsigned varints, an optional value has a presence byte. Decoding allocates only
-//! what the bytes at hand can hold, never panics, and refuses what it does not know: a node that meets a record of a
-//! later release must stop rather than diverge. Released bytes stay readable for ever (`tests/golden`): a change of a
-//! body is a new version of that type and a new arm in `decode_record`.
+//! Numbers are big-endian, lengths unsigned varints, an optional value has a presence byte.
+//! Decoding allocates only what the bytes at hand can hold, never panics, and refuses what it does
+//! not know: a node that meets a record of a later release must stop rather than diverge. Released
+//! bytes stay readable for ever (`tests/golden`): a change of a body is a new version of that type
+//! and a new arm in `decode_record`.
 
 use std::sync::Arc;
 
@@ -125,7 +126,11 @@ fn encode_record(out: &mut Vec<u8>, record: &MetadataRecord) {
             out.push(PARTITION_CHANGE);
             encode_partition_change(out, r);
         }
-        MetadataRecord::Config { resource, name, value } => {
+        MetadataRecord::Config {
+            resource,
+            name,
+            value,
+        } => {
             out.push(CONFIG);
             encode_resource(out, resource);
             put_str(out, name);
@@ -143,19 +148,35 @@ fn decode_record(bytes: &[u8]) -> Result<MetadataRecord, RecordError> {
     let version = reader.u8()?;
     let record_type = reader.u8()?;
     if version != RECORD_VERSION {
-        return Err(RecordError::UnknownRecord { record_type, version });
+        return Err(RecordError::UnknownRecord {
+            record_type,
+            version,
+        });
     }
     let r = &mut reader;
     let record = match record_type {
-        CLUSTER => MetadataRecord::Cluster { cluster_id: r.str()? },
-        FEATURE => {
-            MetadataRecord::Feature { name: r.str()?, level: r.i16()?, epoch: r.i64()? }
-        }
+        CLUSTER => MetadataRecord::Cluster {
+            cluster_id: r.str()?,
+        },
+        FEATURE => MetadataRecord::Feature {
+            name: r.str()?,
+            level: r.i16()?,
+            epoch: r.i64()?,
+        },
         BROKER_REGISTRATION => MetadataRecord::BrokerRegistration(decode_registration(r)?),
-        BROKER_UNREGISTERED => MetadataRecord::BrokerUnregistered { broker_id: r.broker_id()? },
-        LEADER_EPOCHS_BUMPED => MetadataRecord::LeaderEpochsBumped { broker_id: r.broker_id()? },
-        TOPIC => MetadataRecord::Topic { topic_id: r.topic_id()?, name: r.str()? },
-        REMOVE_TOPIC => MetadataRecord::RemoveTopic { topic_id: r.topic_id()? },
+        BROKER_UNREGISTERED => MetadataRecord::BrokerUnregistered {
+            broker_id: r.broker_id()?,
+        },
+        LEADER_EPOCHS_BUMPED => MetadataRecord::LeaderEpochsBumped {
+            broker_id: r.broker_id()?,
+        },
+        TOPIC => MetadataRecord::Topic {
+            topic_id: r.topic_id()?,
+            name: r.str()?,
+        },
+        REMOVE_TOPIC => MetadataRecord::RemoveTopic {
+            topic_id: r.topic_id()?,
+        },
         PARTITION => MetadataRecord::Partition(decode_partition(r)?),
         PARTITION_CHANGE => MetadataRecord::PartitionChange(decode_partition_change(r)?),
         CONFIG => MetadataRecord::Config {
@@ -163,8 +184,15 @@ fn decode_record(bytes: &[u8]) -> Result<MetadataRecord, RecordError> {
             name: r.str()?,
             value: r.option(Reader::str)?,
         },
-        PRODUCER_IDS => MetadataRecord::ProducerIds { next_producer_id: ProducerId(r.i64()?) },
-        _ => return Err(RecordError::UnknownRecord { record_type, version }),
+        PRODUCER_IDS => MetadataRecord::ProducerIds {
+            next_producer_id: ProducerId(r.i64()?),
+        },
+        _ => {
+            return Err(RecordError::UnknownRecord {
+                record_type,
+                version,
+            });
+        }
     };
     reader.end()?;
     Ok(record)
@@ -212,7 +240,11 @@ fn decode_registration(r: &mut Reader<'_>) -> Result<BrokerRegistrationRecord, R
     let count = r.count(5)?;
     let mut features = Vec::with_capacity(count);
     for _ in 0..count {
-        features.push(FeatureRange { name: r.str()?, min: r.i16()?, max: r.i16()? });
+        features.push(FeatureRange {
+            name: r.str()?,
+            min: r.i16()?,
+            max: r.i16()?,
+        });
     }
     let rack = r.option(Reader::str)?;
     let count = r.count(16)?;
@@ -340,13 +372,19 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], RecordError> {
-        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(RecordError::Truncated)?;
+        let (taken, rest) = self
+            .bytes
+            .split_at_checked(length)
+            .ok_or(RecordError::Truncated)?;
         self.bytes = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
-        let (taken, rest) = self.bytes.split_first_chunk().ok_or(RecordError::Truncated)?;
+        let (taken, rest) = self
+            .bytes
+            .split_first_chunk()
+            .ok_or(RecordError::Truncated)?;
         self.bytes = rest;
         Ok(*taken)
     }
@@ -395,8 +433,8 @@ impl<'a> Reader<'a> {
         Err(RecordError::InvalidValue("varint"))
     }
 
-    /// A number of elements of at least `size_bytes_min` each, checked against the bytes that are left, so that
-    /// room for them may be allocated.
+    /// A number of elements of at least `size_bytes_min` each, checked against the bytes that are
+    /// left, so that room for them may be allocated.
     pub(crate) fn count(&mut self, size_bytes_min: usize) -> Result<usize, RecordError> {
         let count = self.varint()?;
         let possible = self.bytes.len() / size_bytes_min;
@@ -409,7 +447,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn str(&mut self) -> Result<Arc<str>, RecordError> {
         let length = self.count(1)?;
         let text = std::str::from_utf8(self.take(length)?);
-        Ok(Arc::from(text.map_err(|_| RecordError::InvalidValue("text"))?))
+        Ok(Arc::from(
+            text.map_err(|_| RecordError::InvalidValue("text"))?,
+        ))
     }
 
     fn bool(&mut self, what: &'static str) -> Result<bool, RecordError> {
@@ -424,7 +464,11 @@ impl<'a> Reader<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, RecordError>,
     ) -> Result<Option<T>, RecordError> {
-        Ok(if self.bool("presence")? { Some(read(self)?) } else { None })
+        Ok(if self.bool("presence")? {
+            Some(read(self)?)
+        } else {
+            None
+        })
     }
 
     fn uuid(&mut self) -> Result<Uuid, RecordError> {

@@ -15,8 +15,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = MetadataRecord> {
         any_registration().prop_map(MetadataRecord::BrokerRegistration),
         broker().prop_map(|broker_id| MetadataRecord::BrokerUnregistered { broker_id }),
         broker().prop_map(|broker_id| MetadataRecord::LeaderEpochsBumped { broker_id }),
-        (topic_id(), name())
-            .prop_map(|(topic_id, name)| MetadataRecord::Topic { topic_id, name }),
+        (topic_id(), name()).prop_map(|(topic_id, name)| MetadataRecord::Topic { topic_id, name }),
         topic_id().prop_map(|topic_id| MetadataRecord::RemoveTopic { topic_id }),
         any_partition().prop_map(MetadataRecord::Partition),
         any_partition().prop_map(|p| MetadataRecord::PartitionChange(PartitionChangeRecord {
@@ -28,9 +27,15 @@ pub(crate) fn any_record() -> impl Strategy<Value = MetadataRecord> {
             partition_epoch: p.partition_epoch,
         })),
         (resource(), name(), option::of(name())).prop_map(|(resource, name, value)| {
-            MetadataRecord::Config { resource, name, value }
+            MetadataRecord::Config {
+                resource,
+                name,
+                value,
+            }
         }),
-        any::<i64>().prop_map(|id| MetadataRecord::ProducerIds { next_producer_id: ProducerId(id) }),
+        any::<i64>().prop_map(|id| MetadataRecord::ProducerIds {
+            next_producer_id: ProducerId(id)
+        }),
     ]
 }
 
@@ -57,19 +62,28 @@ fn resource() -> impl Strategy<Value = ConfigResource> {
 
 fn any_partition() -> impl Strategy<Value = PartitionRecord> {
     let brokers = || vec(broker(), 0..4);
-    (topic_id(), 0i32.., brokers(), brokers(), broker(), any::<i32>(), any::<i32>()).prop_map(
-        |(topic_id, partition, replicas, isr, leader, leader_epoch, partition_epoch)| {
-            PartitionRecord {
-                topic_id,
-                partition,
-                replicas,
-                isr,
-                leader,
-                leader_epoch: LeaderEpoch(leader_epoch),
-                partition_epoch: PartitionEpoch(partition_epoch),
-            }
-        },
+    (
+        topic_id(),
+        0i32..,
+        brokers(),
+        brokers(),
+        broker(),
+        any::<i32>(),
+        any::<i32>(),
     )
+        .prop_map(
+            |(topic_id, partition, replicas, isr, leader, leader_epoch, partition_epoch)| {
+                PartitionRecord {
+                    topic_id,
+                    partition,
+                    replicas,
+                    isr,
+                    leader,
+                    leader_epoch: LeaderEpoch(leader_epoch),
+                    partition_epoch: PartitionEpoch(partition_epoch),
+                }
+            },
+        )
 }
 
 fn any_registration() -> impl Strategy<Value = BrokerRegistrationRecord> {
@@ -81,8 +95,11 @@ fn any_registration() -> impl Strategy<Value = BrokerRegistrationRecord> {
             security_protocol,
         },
     );
-    let feature = (name(), any::<i16>(), any::<i16>())
-        .prop_map(|(name, min, max)| FeatureRange { name, min, max });
+    let feature = (name(), any::<i16>(), any::<i16>()).prop_map(|(name, min, max)| FeatureRange {
+        name,
+        min,
+        max,
+    });
     let uuid = || any::<u128>().prop_map(Uuid::from_u128);
     (
         (broker(), any::<i64>(), uuid()),
@@ -145,12 +162,17 @@ fn counts_beyond_the_bytes_at_hand_are_refused_before_anything_is_allocated() {
     let bytes = [1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
     assert_eq!(decode_batch(&bytes), Err(RecordError::Truncated));
     // A varint that never ends, and one with too many bits.
-    assert_eq!(decode_batch(&[&[1][..], &[0xff; 12]].concat()), Err(RecordError::InvalidValue("varint")));
+    assert_eq!(
+        decode_batch(&[&[1][..], &[0xff; 12]].concat()),
+        Err(RecordError::InvalidValue("varint"))
+    );
 }
 
 #[test]
 fn records_of_a_later_release_are_named() {
-    let record = MetadataRecord::BrokerUnregistered { broker_id: BrokerId(1) };
+    let record = MetadataRecord::BrokerUnregistered {
+        broker_id: BrokerId(1),
+    };
     let bytes = encode_batch(&[record]);
     let changed = |at: usize, to: u8| {
         let mut bytes = bytes.clone();
@@ -158,6 +180,18 @@ fn records_of_a_later_release_are_named() {
         decode_batch(&bytes)
     };
     assert_eq!(changed(0, 2), Err(RecordError::UnknownFormat(2)));
-    assert_eq!(changed(3, 9), Err(RecordError::UnknownRecord { record_type: 4, version: 9 }));
-    assert_eq!(changed(4, 99), Err(RecordError::UnknownRecord { record_type: 99, version: 1 }));
+    assert_eq!(
+        changed(3, 9),
+        Err(RecordError::UnknownRecord {
+            record_type: 4,
+            version: 9
+        })
+    );
+    assert_eq!(
+        changed(4, 99),
+        Err(RecordError::UnknownRecord {
+            record_type: 99,
+            version: 1
+        })
+    );
 }

@@ -29,17 +29,21 @@ pub(crate) fn any_command() -> impl Strategy<Value = Command> {
     let op = prop_oneof![
         value().prop_map(ConfigOp::Set),
         Just(ConfigOp::Delete),
-        (value(), value())
-            .prop_map(|(element, default)| ConfigOp::Append { elements: vec![element], default }),
-        (value(), value())
-            .prop_map(|(element, default)| ConfigOp::Subtract { elements: vec![element], default }),
+        (value(), value()).prop_map(|(element, default)| ConfigOp::Append {
+            elements: vec![element],
+            default
+        }),
+        (value(), value()).prop_map(|(element, default)| ConfigOp::Subtract {
+            elements: vec![element],
+            default
+        }),
     ];
     let change = prop_oneof![
         vec((key(), value()), 0..3).prop_map(ConfigChange::Replace),
         vec((key(), op), 0..3).prop_map(ConfigChange::Incremental),
     ];
-    let alteration = (resource, change)
-        .prop_map(|(resource, change)| ConfigAlteration { resource, change });
+    let alteration =
+        (resource, change).prop_map(|(resource, change)| ConfigAlteration { resource, change });
     prop_oneof![
         3 => (0i32..4, 0u128..4).prop_map(|(id, incarnation)| {
             Command::RegisterBroker(registration(id, incarnation))
@@ -72,8 +76,9 @@ pub(crate) fn any_command() -> impl Strategy<Value = Command> {
 }
 
 proptest! {
-    /// The law of every machine: an image made of a snapshot and what follows equals the image made of everything.
-    /// `Cluster::run` checks after every command that the delta names every difference and the image is sound.
+    /// The law of every machine: an image made of a snapshot and what follows equals the image made
+    /// of everything. `Cluster::run` checks after every command that the delta names every
+    /// difference and the image is sound.
     #[test]
     fn a_snapshot_and_the_records_after_it_make_the_same_image(
         commands in vec(any_command(), 1..40),
