@@ -1,1 +1,4 @@
 //! Skeleton.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod config;

@@ -1,0 +1,128 @@
+//! Our own keys. They begin with `ottla.` and exist only where Kafka has no name for the thing.
+
+use tracing_subscriber::filter::Targets;
+
+use crate::config::LogFormat;
+use crate::config::key::{GrammarError, Key, KeyType, boolean, int, list, long, text, unset};
+
+fn log_levels(text: &str) -> Result<(), GrammarError> {
+    let expected = "a level, or levels per module as in info,ottla_broker::net=debug";
+    text.parse::<Targets>()
+        .map(|_| ())
+        .map_err(|_| GrammarError(expected))
+}
+
+pub(super) const KEYS: &[Key] = &[
+    unset(
+        "ottla.cluster.id",
+        KeyType::String,
+        "Cluster id to form a new cluster with; the variable CLUSTER_ID sets it too. Without it an id \
+         is made up at the first start.",
+    )
+    .not_empty()
+    .sets(|c, v| c.cluster_id = v.text_or_none()),
+    text(
+        "ottla.durability",
+        "commit",
+        "When an acknowledged record is on disk: commit = before the acknowledgement, with shared \
+         flushes; interval = at most ottla.durability.interval.ms later; memory = when the system \
+         writes its cache back, as in Kafka. Topics may set it for themselves.",
+    )
+    .one_of(&["commit", "interval", "memory"])
+    .cluster_wide()
+    .topic_default(),
+    long(
+        "ottla.durability.interval.ms",
+        "1000",
+        "Longest time that an acknowledged record of durability class interval may be in memory only.",
+    )
+    .at_least(1)
+    .cluster_wide()
+    .sets(|c, v| c.durability_interval_ms = v.integer().unsigned_abs()),
+    list(
+        "ottla.http.listeners",
+        "http://127.0.0.1:8080",
+        "Addresses of health, readiness, metrics and administration over HTTP; empty for none.",
+    )
+    .combined(),
+    int(
+        "ottla.io.threads",
+        "4",
+        "Threads that may wait for the disk: flushes, cold reads, recovery.",
+    )
+    .between(1, 1024)
+    .sets(|c, v| c.io_threads = v.usize()),
+    text(
+        "ottla.log.format",
+        "auto",
+        "Format of the log lines: text, json, or auto for text on a terminal and JSON elsewhere.",
+    )
+    .one_of(&["auto", "text", "json"])
+    .sets(|c, v| {
+        c.log_format = match v.text() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            _ => LogFormat::Auto,
+        }
+    }),
+    text(
+        "ottla.log.level",
+        "info",
+        "Level of the log lines (error, warn, info, debug, trace), also per module as in \
+         info,ottla_broker::net=debug. Levels can be changed live.",
+    )
+    .grammar(log_levels)
+    .sets(|c, v| v.text().clone_into(&mut c.log_level)),
+    long(
+        "ottla.map.memory.bytes",
+        "1073741824",
+        "Most address space used for mapping sealed segments; least recently used maps go first.",
+    )
+    .at_least(0)
+    .sets(|c, v| c.map_memory_bytes = v.integer().unsigned_abs()),
+    int(
+        "ottla.max.open.files",
+        "0",
+        "Most segment files kept open; 0 derives it from the process's limit on descriptors.",
+    )
+    .at_least(0)
+    .sets(|c, v| c.max_open_files = v.usize()),
+    int(
+        "ottla.metrics.partition.limit",
+        "1000",
+        "With more partitions than this, /metrics answers per topic; /metrics?detail=partition always \
+         answers per partition.",
+    )
+    .at_least(0)
+    .sets(|c, v| c.metrics_partition_limit = v.usize()),
+    boolean(
+        "ottla.strict.topic.keys",
+        "false",
+        "Refuse topic keys that Kafka 4 dropped, as Kafka 4 does, instead of accepting them with a \
+         warning.",
+    )
+    .sets(|c, v| c.strict_topic_keys = v.boolean()),
+    long(
+        "ottla.tail.memory.bytes",
+        "67108864",
+        "Most memory for the newest batches of all partitions, from which consumers at the end of a \
+         log are served.",
+    )
+    .at_least(0)
+    .sets(|c, v| c.tail_memory_bytes = v.integer().unsigned_abs()),
+    text(
+        "ottla.unauthenticated.listeners",
+        "warn",
+        "What to do with a configured listener that other machines reach without authentication: warn, \
+         or refuse to start.",
+    )
+    .one_of(&["warn", "refuse"])
+    .combined(),
+    int(
+        "ottla.worker.threads",
+        "0",
+        "Threads of the data path; 0 for as many as there are cores.",
+    )
+    .between(0, 1024)
+    .sets(|c, v| c.worker_threads = v.usize()),
+];
