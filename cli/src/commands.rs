@@ -1,0 +1,18 @@
+//! The command tree: one module per noun, each with its arguments and a `run`.
+
+pub(crate) mod config;
+pub(crate) mod consume;
+pub(crate) mod produce;
+pub(crate) mod topic;
+
+use ottla_protocol::messages::{StrBytes, messages as api};
+
+/// Error text of a reply, where the broker sent one.
+pub(crate) fn said(message: Option<&StrBytes>) -> Option<&str> {
+    message.map(|text| text.as_str()).filter(|text| !text.is_empty())
+}
+
+/// The name of a topic in a metadata reply.
+pub(crate) fn name_of(topic: &api::metadata_response::MetadataResponseTopic) -> &str {
+    topic.name.as_ref().map_or("", |name| name.0.as_str())
+}

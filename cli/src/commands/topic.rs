@@ -1,0 +1,61 @@
+//! `ottla topic`: create, list, describe, delete, alter and configure topics, on any Kafka cluster.
+
+mod change;
+mod configure;
+mod create;
+mod describe;
+
+pub(crate) use describe::offsets_of;
+
+use clap::Subcommand;
+use regex::Regex;
+
+use crate::arguments::ClientArgs;
+use crate::client::Cluster;
+use crate::commands::name_of;
+use crate::fault::{Fault, Outcome};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// Create topics
+    Create(create::CreateArgs),
+    /// List topics
+    #[command(visible_alias = "ls")]
+    List(describe::ListArgs),
+    /// Show partitions, leaders, offsets and configuration
+    Describe(describe::DescribeArgs),
+    /// Delete topics and their data
+    #[command(visible_alias = "rm")]
+    Delete(change::DeleteArgs),
+    /// Raise the number of partitions
+    Alter(change::AlterArgs),
+    /// Show or change the configuration of a topic
+    Config(configure::ConfigArgs),
+}
+
+pub(crate) fn run(command: TopicCommand, client: &ClientArgs) -> Outcome {
+    match command {
+        TopicCommand::Create(args) => create::run(&args, client),
+        TopicCommand::List(args) => describe::list(&args, client),
+        TopicCommand::Describe(args) => describe::describe(&args, client),
+        TopicCommand::Delete(args) => change::delete(&args, client),
+        TopicCommand::Alter(args) => change::alter(&args, client),
+        TopicCommand::Config(args) => configure::run(&args, client),
+    }
+}
+
+/// The topics meant by `names`: themselves, or with `regex` all whose whole name matches one of them.
+fn resolve(cluster: &mut Cluster, names: &[String], regex: bool) -> Outcome<Vec<String>> {
+    if !regex {
+        return Ok(names.to_vec());
+    }
+    let mut patterns = Vec::new();
+    for name in names {
+        patterns.push(Regex::new(&format!("^(?:{name})$")).map_err(|error| {
+            Fault::usage(format!("\"{name}\" is not a regular expression")).why(error.to_string())
+        })?);
+    }
+    let all = cluster.metadata(None, false)?;
+    let matches = |name: &str| patterns.iter().any(|pattern| pattern.is_match(name));
+    Ok(all.topics.iter().map(name_of).filter(|n| matches(n)).map(str::to_owned).collect())
+}
