@@ -17,7 +17,12 @@ use crate::values::key_value;
 #[derive(Debug, Args)]
 pub(crate) struct ClientArgs {
     /// Brokers to ask first, as host:port, separated by commas [default: localhost:9092]
-    #[arg(short = 'b', long = "bootstrap-server", env = "OTTLA_BOOTSTRAP", global = true)]
+    #[arg(
+        short = 'b',
+        long = "bootstrap-server",
+        env = "OTTLA_BOOTSTRAP",
+        global = true
+    )]
     bootstrap: Option<String>,
     /// A Kafka client property, for example -X client.id=me
     #[arg(short = 'X', value_name = "KEY=VALUE", global = true)]
@@ -42,8 +47,12 @@ impl ClientArgs {
         let mut properties = BTreeMap::new();
         if let Some(path) = &self.command_config {
             let text = std::fs::read_to_string(path).map_err(|error| {
-                Fault::new("E1002", Exit::NotFound, format!("cannot read {}", path.display()))
-                    .why(error.to_string())
+                Fault::new(
+                    "E1002",
+                    Exit::NotFound,
+                    format!("cannot read {}", path.display()),
+                )
+                .why(error.to_string())
             })?;
             let lines = text.lines().map(str::trim);
             for line in lines.filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])) {
@@ -58,9 +67,13 @@ impl ClientArgs {
         if let Some(protocol) = properties.get("security.protocol")
             && protocol != "PLAINTEXT"
         {
-            return Err(Fault::new("E1003", Exit::Usage, format!("{protocol} is not spoken yet"))
-                .why("this client connects in plain text only")
-                .hint("use a PLAINTEXT listener, or another client for now"));
+            return Err(Fault::new(
+                "E1003",
+                Exit::Usage,
+                format!("{protocol} is not spoken yet"),
+            )
+            .why("this client connects in plain text only")
+            .hint("use a PLAINTEXT listener, or another client for now"));
         }
         let bootstrap = self
             .bootstrap
@@ -68,7 +81,10 @@ impl ClientArgs {
             .or_else(|| properties.get("bootstrap.servers").cloned())
             .unwrap_or_else(|| "localhost:9092".to_owned());
         let with_port = |address: &str| {
-            if address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            if address
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+            {
                 address.to_owned()
             } else {
                 format!("{address}:9092")
@@ -76,7 +92,10 @@ impl ClientArgs {
         };
         Ok(ClientOptions {
             bootstrap: bootstrap.split(',').map(str::trim).map(with_port).collect(),
-            client_id: properties.get("client.id").cloned().unwrap_or_else(|| "ottla-cli".into()),
+            client_id: properties
+                .get("client.id")
+                .cloned()
+                .unwrap_or_else(|| "ottla-cli".into()),
             timeout: self.timeout,
         })
     }

@@ -8,7 +8,7 @@ mod connection;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla_protocol::messages::{Request, StrBytes, messages as api};
+use ottla_protocol::messages::{self as api, Request, Response, StrBytes};
 
 pub(crate) use connection::Connection;
 
@@ -107,20 +107,26 @@ impl Cluster {
     pub(crate) fn connection(&mut self, node_id: i32) -> Outcome<&mut Connection> {
         if !self.connections.contains_key(&node_id) {
             let address = self.addresses.get(&node_id).ok_or_else(|| {
-                Fault::new("E1106", Exit::Unreachable, format!("broker {node_id} is not known"))
-                    .why("the metadata names it, but gives no address for it")
-                    .hint("the broker may be down; try again")
+                Fault::new(
+                    "E1106",
+                    Exit::Unreachable,
+                    format!("broker {node_id} is not known"),
+                )
+                .why("the metadata names it, but gives no address for it")
+                .hint("the broker may be down; try again")
             })?;
             let opened = Connection::open(address, &self.options.client_id, self.options.timeout)
                 .map_err(|fault| {
-                    fault.hint(format!(
-                        "the bootstrap server answered, but broker {node_id} advertises {address}; \
+                fault.hint(format!(
+                    "the bootstrap server answered, but broker {node_id} advertises {address}; \
                          when that address is wrong, set advertised.listeners on the broker"
-                    ))
-                })?;
+                ))
+            })?;
             self.connections.insert(node_id, opened);
         }
-        self.connections.get_mut(&node_id).ok_or_else(|| Fault::usage("unreachable connection"))
+        self.connections
+            .get_mut(&node_id)
+            .ok_or_else(|| Fault::usage("unreachable connection"))
     }
 
     /// Metadata of `topics` (`None` = all), which also refreshes the known brokers.
@@ -148,7 +154,11 @@ impl Cluster {
             request
         })?;
         if response.error_code != 0 {
-            return Err(Fault::broker("asking for metadata", response.error_code, None));
+            return Err(Fault::broker(
+                "asking for metadata",
+                response.error_code,
+                None,
+            ));
         }
         self.addresses = response
             .brokers
@@ -182,15 +192,21 @@ impl Cluster {
     }
 
     pub(crate) fn unknown_topic(&mut self, name: &str) -> Fault {
-        let all = self.metadata(None, false).map(|response| response.topics).unwrap_or_default();
+        let all = self
+            .metadata(None, false)
+            .map(|response| response.topics)
+            .unwrap_or_default();
         let closest = all
             .iter()
             .filter_map(|topic| topic.name.as_ref().map(|name| name.0.to_string()))
             .map(|known| (strsim::damerau_levenshtein(&known, name), known))
             .min()
             .filter(|(distance, _)| *distance <= name.len().max(3) / 3 + 1);
-        let fault =
-            Fault::new("E1204", Exit::NotFound, format!("topic \"{name}\" does not exist"));
+        let fault = Fault::new(
+            "E1204",
+            Exit::NotFound,
+            format!("topic \"{name}\" does not exist"),
+        );
         match closest {
             Some((_, known)) => fault.hint(format!("did you mean \"{known}\"?")),
             None => fault.hint("`ottla topic list` shows what exists"),

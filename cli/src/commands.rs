@@ -1,15 +1,16 @@
 //! The command tree: one module per noun, each with its arguments and a `run`.
 
-pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod produce;
 pub(crate) mod topic;
 
-use ottla_protocol::messages::{StrBytes, messages as api};
+use ottla_protocol::messages::{self as api, StrBytes};
 
 /// Error text of a reply, where the broker sent one.
 pub(crate) fn said(message: Option<&StrBytes>) -> Option<&str> {
-    message.map(|text| text.as_str()).filter(|text| !text.is_empty())
+    message
+        .map(|text| text.as_str())
+        .filter(|text| !text.is_empty())
 }
 
 /// The name of a topic in a metadata reply.

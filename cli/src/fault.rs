@@ -32,7 +32,13 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(id: &'static str, exit: Exit, what: impl Into<String>) -> Self {
-        Self { id, exit, what: what.into(), why: None, hint: None }
+        Self {
+            id,
+            exit,
+            what: what.into(),
+            why: None,
+            hint: None,
+        }
     }
 
     pub(crate) fn usage(what: impl Into<String>) -> Self {
@@ -55,7 +61,11 @@ impl Fault {
     pub(crate) fn broker(doing: &str, code: i16, message: Option<&str>) -> Self {
         let error = ErrorCode(code);
         let (id, exit, hint) = match code {
-            3 | 69 | 100 => ("E1204", Exit::NotFound, Some("`ottla topic list` shows what exists")),
+            3 | 69 | 100 => (
+                "E1204",
+                Exit::NotFound,
+                Some("`ottla topic list` shows what exists"),
+            ),
             36 => (
                 "E1205",
                 Exit::Conflict,
@@ -67,11 +77,17 @@ impl Fault {
                 Exit::Unreachable,
                 Some("the change may still happen; look again, or raise --timeout"),
             ),
-            38 => ("E1208", Exit::Failed, Some("the cluster has fewer brokers than asked replicas")),
+            38 => (
+                "E1208",
+                Exit::Failed,
+                Some("the cluster has fewer brokers than asked replicas"),
+            ),
             _ => ("E1200", Exit::Failed, None),
         };
         let mut fault = Self::new(id, exit, format!("{doing}: {}", error.name()));
-        fault.why = message.map(str::to_owned).or_else(|| Some(format!("Kafka error code {code}")));
+        fault.why = message
+            .map(str::to_owned)
+            .or_else(|| Some(format!("Kafka error code {code}")));
         fault.hint = hint.map(str::to_owned);
         fault
     }

@@ -30,11 +30,17 @@ pub(crate) struct Table {
 impl Table {
     /// `columns` are lower_snake_case names: JSON keys as they are, table headings in capitals.
     pub(crate) fn new(columns: &[&'static str]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self {
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+        }
     }
 
     pub(crate) fn row(&mut self, cells: Vec<Value>) {
-        assert!(cells.len() == self.columns.len(), "a row has one cell per column");
+        assert!(
+            cells.len() == self.columns.len(),
+            "a row has one cell per column"
+        );
         self.rows.push(cells);
     }
 
@@ -50,9 +56,11 @@ impl Table {
                 let all: Vec<Value> = self.objects().collect();
                 serde_json::to_string_pretty(&all).unwrap_or_default()
             }
-            OutputFormat::Ndjson => {
-                self.objects().map(|row| row.to_string()).collect::<Vec<_>>().join("\n")
-            }
+            OutputFormat::Ndjson => self
+                .objects()
+                .map(|row| row.to_string())
+                .collect::<Vec<_>>()
+                .join("\n"),
             OutputFormat::Csv => self.as_csv(),
         };
         if !text.is_empty() {
@@ -64,14 +72,22 @@ impl Table {
     fn objects(&self) -> impl Iterator<Item = Value> + '_ {
         self.rows.iter().map(|row| {
             let pairs = self.columns.iter().zip(row);
-            Value::Object(pairs.map(|(key, cell)| ((*key).to_owned(), cell.clone())).collect::<Map<_, _>>())
+            Value::Object(
+                pairs
+                    .map(|(key, cell)| ((*key).to_owned(), cell.clone()))
+                    .collect::<Map<_, _>>(),
+            )
         })
     }
 
     fn as_text(&self) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING);
-        table.set_header(self.columns.iter().map(|name| name.to_uppercase().replace('_', "-")));
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_header(
+            self.columns
+                .iter()
+                .map(|name| name.to_uppercase().replace('_', "-")),
+        );
         for row in &self.rows {
             table.add_row(row.iter().map(cell_text));
         }
@@ -88,7 +104,10 @@ impl Table {
         };
         let mut lines = vec![self.columns.join(",")];
         lines.extend(self.rows.iter().map(|row| {
-            row.iter().map(|cell| quoted(cell_text(cell))).collect::<Vec<_>>().join(",")
+            row.iter()
+                .map(|cell| quoted(cell_text(cell)))
+                .collect::<Vec<_>>()
+                .join(",")
         }));
         lines.join("\n")
     }
@@ -115,7 +134,9 @@ pub(crate) fn confirmed(question: &str) -> bool {
     }
     let mut line = String::new();
     let asked = write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stderr().flush());
-    asked.and_then(|()| io::stdin().read_line(&mut line)).is_ok()
+    asked
+        .and_then(|()| io::stdin().read_line(&mut line))
+        .is_ok()
         && matches!(line.trim(), "y" | "Y" | "yes")
 }
 
@@ -134,13 +155,22 @@ mod tests {
     #[test]
     fn a_program_gets_numbers_and_lists_and_a_person_gets_columns() {
         let object = sample().objects().next().unwrap();
-        assert_eq!(object, json!({"name": "a,b", "partition_count": 3, "isr": [1, 2]}));
+        assert_eq!(
+            object,
+            json!({"name": "a,b", "partition_count": 3, "isr": [1, 2]})
+        );
         let text = sample().as_text();
-        assert!(text.contains("PARTITION-COUNT") && text.contains("1,2"), "{text}");
+        assert!(
+            text.contains("PARTITION-COUNT") && text.contains("1,2"),
+            "{text}"
+        );
     }
 
     #[test]
     fn csv_quotes_what_holds_a_comma() {
-        assert_eq!(sample().as_csv(), "name,partition_count,isr\n\"a,b\",3,\"1,2\"");
+        assert_eq!(
+            sample().as_csv(),
+            "name,partition_count,isr\n\"a,b\",3,\"1,2\""
+        );
     }
 }

@@ -108,13 +108,19 @@ impl RecordFormat {
 
     /// The byte that ends a record when reading: formats read records line by line.
     pub(crate) fn read_line(&self, line: &[u8]) -> Outcome<Record> {
-        let mut record = Record { timestamp_ms: -1, partition: -1, ..Record::default() };
+        let mut record = Record {
+            timestamp_ms: -1,
+            partition: -1,
+            ..Record::default()
+        };
         let mut rest = line;
         for (index, part) in self.parts.iter().enumerate() {
             match part {
                 Part::Text(text) => {
                     let text = text.strip_suffix(b"\n").unwrap_or(text);
-                    rest = rest.strip_prefix(text).ok_or_else(|| mismatch(text, rest))?;
+                    rest = rest
+                        .strip_prefix(text)
+                        .ok_or_else(|| mismatch(text, rest))?;
                 }
                 Part::Field(field, form) => {
                     let until = match self.parts.get(index + 1) {
@@ -172,22 +178,30 @@ fn form_of(name: &str) -> Outcome<Form> {
 
 fn unknown(what: &str, lead: char, letter: Option<char>) -> Fault {
     let shown = letter.map_or_else(String::new, String::from);
-    Fault::usage(format!("\"{lead}{shown}\" is not a {what} of a record format"))
-        .hint("fields: %t %p %o %k %v %h %d %K %V %%   escapes: \\n \\t \\r \\0 \\\\")
+    Fault::usage(format!(
+        "\"{lead}{shown}\" is not a {what} of a record format"
+    ))
+    .hint("fields: %t %p %o %k %v %h %d %K %V %%   escapes: \\n \\t \\r \\0 \\\\")
 }
 
 fn mismatch(text: &[u8], rest: &[u8]) -> Fault {
-    Fault::new("E1302", crate::fault::Exit::Failed, "an input line does not have the given format")
-        .why(format!(
-            "\"{}\" is missing in \"{}\"",
-            String::from_utf8_lossy(text).escape_debug(),
-            String::from_utf8_lossy(&rest[..rest.len().min(60)]).escape_debug()
-        ))
-        .hint("nothing of that line was produced; see `ottla produce --help`, -f")
+    Fault::new(
+        "E1302",
+        crate::fault::Exit::Failed,
+        "an input line does not have the given format",
+    )
+    .why(format!(
+        "\"{}\" is missing in \"{}\"",
+        String::from_utf8_lossy(text).escape_debug(),
+        String::from_utf8_lossy(&rest[..rest.len().min(60)]).escape_debug()
+    ))
+    .hint("nothing of that line was produced; see `ottla produce --help`, -f")
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 fn write_field(field: Field, form: Form, record: &Record, into: &mut Vec<u8>) {
@@ -229,7 +243,11 @@ fn write_bytes(form: Form, bytes: Option<&[u8]>, into: &mut Vec<u8>) {
 fn read_field(field: Field, form: Form, bytes: &[u8], record: &mut Record) -> Outcome {
     let text = || String::from_utf8_lossy(bytes);
     let wrong = |what: &str| {
-        Fault::new("E1302", crate::fault::Exit::Failed, format!("\"{}\" is not {what}", text()))
+        Fault::new(
+            "E1302",
+            crate::fault::Exit::Failed,
+            format!("\"{}\" is not {what}", text()),
+        )
     };
     let payload = || match form {
         Form::Raw | Form::Json => Ok(bytes.to_vec()),
@@ -266,7 +284,7 @@ fn parse_headers(text: &str) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
 }
 
 fn decode_hex(bytes: &[u8]) -> Option<Vec<u8>> {
-    if bytes.len() % 2 != 0 {
+    if !bytes.len().is_multiple_of(2) {
         return None;
     }
     let text = std::str::from_utf8(bytes).ok()?;
@@ -290,9 +308,7 @@ pub(crate) fn json_text(bytes: Option<&[u8]>) -> serde_json::Value {
 impl Record {
     /// `{topic, partition, offset, timestamp, key, value, headers}`, the shape of `-o json`.
     pub(crate) fn json(&self) -> serde_json::Value {
-        let header = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
-            serde_json::json!({ "key": json_text(Some(key)), "value": json_text(value.as_deref()) })
-        };
+        let header = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| serde_json::json!({ "key": json_text(Some(key)), "value": json_text(value.as_deref()) });
         serde_json::json!({
             "topic": self.topic, "partition": self.partition, "offset": self.offset,
             "timestamp": self.timestamp_ms, "key": json_text(self.key.as_deref()),
@@ -327,24 +343,36 @@ mod tests {
             written("%t/%p/%o %d %k=%v %K,%V [%h] 100%%\\n", &record),
             "t/2/7 5 k= 1,-1 [a=1,b=] 100%\n"
         );
-        assert_eq!(written("%k{hex} %k{base64} %v{json}", &record), "6b aw== null");
+        assert_eq!(
+            written("%k{hex} %k{base64} %v{json}", &record),
+            "6b aw== null"
+        );
     }
 
     #[test]
     fn what_was_written_can_be_read_back() {
-        let record = RecordFormat::parse("%k:%v\\n").unwrap().read_line(b"a:b:c").unwrap();
+        let record = RecordFormat::parse("%k:%v\\n")
+            .unwrap()
+            .read_line(b"a:b:c")
+            .unwrap();
         assert_eq!(record.key.as_deref(), Some(&b"a"[..]));
         assert_eq!(record.value.as_deref(), Some(&b"b:c"[..]));
         let hex = RecordFormat::parse("%p %k{hex}|%h|%v").unwrap();
         let record = hex.read_line(b"3 00ff|x=1,y|v").unwrap();
         assert_eq!(record.partition, 3);
         assert_eq!(record.key.as_deref(), Some(&[0, 255][..]));
-        assert_eq!(record.headers, [(b"x".to_vec(), Some(b"1".to_vec())), (b"y".to_vec(), None)]);
+        assert_eq!(
+            record.headers,
+            [(b"x".to_vec(), Some(b"1".to_vec())), (b"y".to_vec(), None)]
+        );
     }
 
     #[test]
     fn a_line_of_another_form_is_refused_with_the_missing_text() {
-        let fault = RecordFormat::parse("%k:%v").unwrap().read_line(b"no colon").unwrap_err();
+        let fault = RecordFormat::parse("%k:%v")
+            .unwrap()
+            .read_line(b"no colon")
+            .unwrap_err();
         assert!(fault.why.unwrap().contains("\":\" is missing"));
     }
 

@@ -12,7 +12,9 @@ pub(crate) fn key_value(text: &str) -> Outcome<(String, String)> {
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_owned(), value.to_owned()))
         }
-        _ => Err(Fault::usage(format!("\"{text}\" is not of the form key=value"))),
+        _ => Err(Fault::usage(format!(
+            "\"{text}\" is not of the form key=value"
+        ))),
     }
 }
 
@@ -31,10 +33,12 @@ pub(crate) fn config_value(key: &str, value: &str) -> Outcome<String> {
         return Ok(duration.as_millis().to_string());
     }
     if key.ends_with(".bytes") {
-        return size_bytes(value).map(|bytes| bytes.to_string()).ok_or_else(|| {
-            Fault::usage(format!("{key}: \"{value}\" is not a size"))
-                .hint("write bytes, or a size such as 64KiB, 128MiB, 1GiB")
-        });
+        return size_bytes(value)
+            .map(|bytes| bytes.to_string())
+            .ok_or_else(|| {
+                Fault::usage(format!("{key}: \"{value}\" is not a size"))
+                    .hint("write bytes, or a size such as 64KiB, 128MiB, 1GiB")
+            });
     }
     Ok(value.to_owned())
 }
@@ -63,7 +67,11 @@ pub(crate) fn time_ms(text: &str, now: SystemTime) -> Outcome<i64> {
         && number >= 0
     {
         // Ten digits are seconds until the year 2286; thirteen are milliseconds.
-        return Ok(if number < 100_000_000_000 { number * 1000 } else { number });
+        return Ok(if number < 100_000_000_000 {
+            number * 1000
+        } else {
+            number
+        });
     }
     if let Some(ago) = text.strip_prefix('-')
         && let Ok(duration) = humantime::parse_duration(ago)

@@ -87,13 +87,17 @@ impl Connection {
                 Fault::new("E1102", Exit::Failed, "this request cannot be encoded")
                     .why(error.to_string())
             })?;
-        self.stream.write_all(&frame).map_err(|error| self.lost(&error))?;
+        self.stream
+            .write_all(&frame)
+            .map_err(|error| self.lost(&error))?;
         Ok(correlation_id)
     }
 
     fn receive(&mut self) -> Outcome<Bytes> {
         let mut length = [0_u8; 4];
-        self.stream.read_exact(&mut length).map_err(|error| self.lost(&error))?;
+        self.stream
+            .read_exact(&mut length)
+            .map_err(|error| self.lost(&error))?;
         let length = u32::from_be_bytes(length);
         if length > REPLY_SIZE_BYTES_MAX {
             return Err(self.garbled(&format!("it announces a reply of {length} bytes")));
@@ -104,7 +108,10 @@ impl Connection {
         let mut missing = length as usize;
         while missing > 0 {
             let wanted = missing.min(chunk.len());
-            let got = self.stream.read(&mut chunk[..wanted]).map_err(|error| self.lost(&error))?;
+            let got = self
+                .stream
+                .read(&mut chunk[..wanted])
+                .map_err(|error| self.lost(&error))?;
             if got == 0 {
                 return Err(self.lost(&io::ErrorKind::UnexpectedEof.into()));
             }
@@ -129,11 +136,14 @@ impl Connection {
             if refused && version > 0 {
                 continue;
             }
-            let (_, response) =
-                api::decode_response::<api::ApiVersionsResponse>(frame, version)
-                    .map_err(|error| self.garbled(&error.to_string()))?;
+            let (_, response) = api::decode_response::<api::ApiVersionsResponse>(frame, version)
+                .map_err(|error| self.garbled(&error.to_string()))?;
             if response.error_code != 0 {
-                return Err(Fault::broker("asking for API versions", response.error_code, None));
+                return Err(Fault::broker(
+                    "asking for API versions",
+                    response.error_code,
+                    None,
+                ));
             }
             self.versions = response
                 .api_keys
@@ -147,37 +157,58 @@ impl Connection {
 
     fn too_different<R: Request>(&self, why: String) -> Fault {
         let name = ottla_protocol::api::facts(R::KEY).map_or("?", |facts| facts.name);
-        Fault::new("E1103", Exit::Failed, format!("{} cannot be asked for {name}", self.address))
-            .why(why)
+        Fault::new(
+            "E1103",
+            Exit::Failed,
+            format!("{} cannot be asked for {name}", self.address),
+        )
+        .why(why)
     }
 
     fn garbled(&self, why: &str) -> Fault {
-        Fault::new("E1104", Exit::Failed, format!("{} sent an unreadable reply", self.address))
-            .why(why)
-            .hint("is this a Kafka listener without TLS? HTTP and TLS ports look like this")
+        Fault::new(
+            "E1104",
+            Exit::Failed,
+            format!("{} sent an unreadable reply", self.address),
+        )
+        .why(why)
+        .hint("is this a Kafka listener without TLS? HTTP and TLS ports look like this")
     }
 
     fn lost(&self, error: &io::Error) -> Fault {
-        let waited = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        let waited = matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        );
         let why = if waited {
             format!("no answer within {} ms", self.timeout.as_millis())
         } else {
             error.to_string()
         };
-        Fault::new("E1105", Exit::Unreachable, format!("lost the connection to {}", self.address))
-            .why(why)
-            .hint("the broker may have stopped, or speaks TLS or SASL on this port")
+        Fault::new(
+            "E1105",
+            Exit::Unreachable,
+            format!("lost the connection to {}", self.address),
+        )
+        .why(why)
+        .hint("the broker may have stopped, or speaks TLS or SASL on this port")
     }
 }
 
 fn connect(address: &str, timeout: Duration) -> Outcome<TcpStream> {
     let unreachable = |why: String| {
-        Fault::new("E1101", Exit::Unreachable, format!("cannot connect to {address}"))
-            .why(why)
-            .hint("is a broker running there? `ottla dev` starts one on localhost:9092")
+        Fault::new(
+            "E1101",
+            Exit::Unreachable,
+            format!("cannot connect to {address}"),
+        )
+        .why(why)
+        .hint("is a broker running there? `ottla dev` starts one on localhost:9092")
     };
-    let candidates: Vec<_> =
-        address.to_socket_addrs().map_err(|error| unreachable(error.to_string()))?.collect();
+    let candidates: Vec<_> = address
+        .to_socket_addrs()
+        .map_err(|error| unreachable(error.to_string()))?
+        .collect();
     let give_up_at = Instant::now() + timeout;
     let mut last_error = "the name has no address".to_owned();
     for candidate in candidates {
@@ -191,7 +222,9 @@ fn connect(address: &str, timeout: Duration) -> Outcome<TcpStream> {
                     .set_nodelay(true)
                     .and_then(|()| stream.set_read_timeout(Some(timeout)))
                     .and_then(|()| stream.set_write_timeout(Some(timeout)));
-                return set.map(|()| stream).map_err(|error| unreachable(error.to_string()));
+                return set
+                    .map(|()| stream)
+                    .map_err(|error| unreachable(error.to_string()));
             }
             Err(error) => last_error = format!("{candidate}: {error}"),
         }

@@ -131,7 +131,10 @@ fn report(sender: &Sender, output: OutputFormat) {
                 Some(last) => format!("up to offset {last}"),
                 None => "unconfirmed (acks=0)".to_owned(),
             };
-            say(&format!("{} records to partition {partition}, {at}", written.records));
+            say(&format!(
+                "{} records to partition {partition}, {at}",
+                written.records
+            ));
         }
         return;
     }
@@ -162,7 +165,11 @@ impl Shape {
             (Some(format), _) => RecordFormat::parse(format)?,
             (None, Some(delimiter)) => {
                 let plain = delimiter.replace('\\', "\\\\").replace('%', "%%");
-                let plain = if delimiter == "\\t" { "\\t".to_owned() } else { plain };
+                let plain = if delimiter == "\\t" {
+                    "\\t".to_owned()
+                } else {
+                    plain
+                };
                 RecordFormat::parse(&format!("%k{plain}%v"))?
             }
             (None, None) => RecordFormat::parse("%v")?,

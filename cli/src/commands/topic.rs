@@ -57,5 +57,11 @@ fn resolve(cluster: &mut Cluster, names: &[String], regex: bool) -> Outcome<Vec<
     }
     let all = cluster.metadata(None, false)?;
     let matches = |name: &str| patterns.iter().any(|pattern| pattern.is_match(name));
-    Ok(all.topics.iter().map(name_of).filter(|n| matches(n)).map(str::to_owned).collect())
+    Ok(all
+        .topics
+        .iter()
+        .map(name_of)
+        .filter(|n| matches(n))
+        .map(str::to_owned)
+        .collect())
 }

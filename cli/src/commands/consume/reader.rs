@@ -50,8 +50,11 @@ impl Reader {
         let mut positions = BTreeMap::new();
         for topic in cluster.existing_topics(topics)? {
             let name = name_of(&topic).to_owned();
-            let known: BTreeSet<i32> =
-                topic.partitions.iter().map(|partition| partition.partition_index).collect();
+            let known: BTreeSet<i32> = topic
+                .partitions
+                .iter()
+                .map(|partition| partition.partition_index)
+                .collect();
             if let Some(missing) = partitions.iter().find(|index| !known.contains(index)) {
                 return Err(Fault::new(
                     "E1204",
@@ -67,7 +70,9 @@ impl Reader {
                     continue;
                 }
                 let (Some(begin), Some(end)) = (begin.get(&index), end.get(&index)) else {
-                    say(&format!("partition {index} of \"{name}\" has no leader; left out"));
+                    say(&format!(
+                        "partition {index} of \"{name}\" has no leader; left out"
+                    ));
                     continue;
                 };
                 let position = Position {
@@ -89,7 +94,9 @@ impl Reader {
 
     /// Whether every partition was read up to the end it had at the beginning.
     pub(super) fn reached_end(&self) -> bool {
-        self.positions.values().all(|position| position.next_offset >= position.end_offset)
+        self.positions
+            .values()
+            .all(|position| position.next_offset >= position.end_offset)
     }
 
     /// The next records, in offset order within each partition; none when nothing came within half a second.
@@ -149,7 +156,8 @@ impl Reader {
                 topic
             })
             .collect();
-        self.cluster.on_broker(leader, FETCH_VERSION_MAX, |_version| request)
+        self.cluster
+            .on_broker(leader, FETCH_VERSION_MAX, |_version| request)
     }
 
     /// Moves records out of a reply; true when a leader has moved.
@@ -219,20 +227,31 @@ struct Aborted(Vec<(i64, i64)>);
 
 impl Aborted {
     fn of(partition: &api::fetch_response::PartitionData, read_committed: bool) -> Self {
-        let listed = partition.aborted_transactions.as_deref().unwrap_or_default();
-        let mut ranges: Vec<(i64, i64)> =
-            listed.iter().map(|a| (a.producer_id.0, a.first_offset)).collect();
+        let listed = partition
+            .aborted_transactions
+            .as_deref()
+            .unwrap_or_default();
+        let mut ranges: Vec<(i64, i64)> = listed
+            .iter()
+            .map(|a| (a.producer_id.0, a.first_offset))
+            .collect();
         ranges.sort_by_key(|(_, first_offset)| *first_offset);
         Self(if read_committed { ranges } else { Vec::new() })
     }
 
     fn hides(&self, producer_id: i64, offset: i64) -> bool {
-        self.0.iter().any(|(id, first)| *id == producer_id && offset >= *first)
+        self.0
+            .iter()
+            .any(|(id, first)| *id == producer_id && offset >= *first)
     }
 
     /// A marker ends the oldest aborted transaction of its producer.
     fn marker(&mut self, producer_id: i64, offset: i64) {
-        if let Some(at) = self.0.iter().position(|(id, first)| *id == producer_id && *first <= offset) {
+        if let Some(at) = self
+            .0
+            .iter()
+            .position(|(id, first)| *id == producer_id && *first <= offset)
+        {
             self.0.remove(at);
         }
     }
@@ -248,7 +267,9 @@ fn unpack(
 ) -> Outcome {
     while !data.is_empty() {
         // Kafka may cut the last batch short; it comes whole with the next fetch.
-        let Ok(batch) = RecordBatchView::parse(data) else { break };
+        let Ok(batch) = RecordBatchView::parse(data) else {
+            break;
+        };
         let corrupt = |why: String| {
             Fault::new(
                 "E1305",
@@ -256,7 +277,10 @@ fn unpack(
                 format!("a batch of \"{topic}\" partition {partition} is unreadable"),
             )
             .why(why)
-            .hint(format!("go on behind it with --offset {}", batch.last_offset().0 + 1))
+            .hint(format!(
+                "go on behind it with --offset {}",
+                batch.last_offset().0 + 1
+            ))
         };
         if !batch.crc_is_valid() {
             return Err(corrupt("its checksum does not match its bytes".to_owned()));
@@ -300,5 +324,7 @@ fn out_of_range(topic: &str, partition: i32, offset: i64) -> Fault {
         OFFSET_OUT_OF_RANGE,
         Some("the partition ends before that offset"),
     )
-    .hint(format!("`ottla topic describe {topic}` shows the first and last offsets"))
+    .hint(format!(
+        "`ottla topic describe {topic}` shows the first and last offsets"
+    ))
 }

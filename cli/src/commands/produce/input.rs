@@ -36,12 +36,18 @@ fn next_line(input: &mut impl BufRead) -> Option<Outcome<Vec<u8>>> {
             }
             Some(Ok(line))
         }
-        Ok(got) if got as u64 == LINE_SIZE_BYTES_MAX => {
-            Some(Err(Fault::new("E1303", Exit::Failed, "an input line is longer than 64 MiB")))
-        }
+        Ok(got) if got as u64 == LINE_SIZE_BYTES_MAX => Some(Err(Fault::new(
+            "E1303",
+            Exit::Failed,
+            "an input line is longer than 64 MiB",
+        ))),
         Ok(_) => Some(Ok(line)),
-        Err(error) => Some(Err(Fault::new("E1304", Exit::Failed, "cannot read standard input")
-            .why(error.to_string()))),
+        Err(error) => Some(Err(Fault::new(
+            "E1304",
+            Exit::Failed,
+            "cannot read standard input",
+        )
+        .why(error.to_string()))),
     }
 }
 

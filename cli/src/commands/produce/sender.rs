@@ -11,6 +11,8 @@ use ottla_protocol::batch::{BatchBuilder, Compression};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages as api;
 use ottla_protocol::types::ProducerId;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::{Acks, Codec};
 use crate::client::{Cluster, topic_name};
@@ -73,7 +75,7 @@ impl Sender {
             written: BTreeMap::new(),
         };
         sender.find_leaders()?;
-        sender.sticky_partition = rand::random_range(0..sender.partition_count);
+        sender.sticky_partition = StdRng::from_os_rng().random_range(0..sender.partition_count);
         if sender.options.acks == Acks::All && sender.cluster.serves(INIT_PRODUCER_ID) {
             sender.producer = Some(sender.new_producer_id()?);
         }
@@ -85,7 +87,9 @@ impl Sender {
     }
 
     pub(super) fn written(&self) -> impl Iterator<Item = (i32, Written)> + '_ {
-        self.written.iter().map(|(partition, written)| (*partition, *written))
+        self.written
+            .iter()
+            .map(|(partition, written)| (*partition, *written))
     }
 
     pub(super) fn add(&mut self, record: Record) -> Outcome {
@@ -112,11 +116,15 @@ impl Sender {
 
     pub(super) fn flush(&mut self) -> Outcome {
         let partitions: Vec<i32> = self.pending.keys().copied().collect();
-        partitions.into_iter().try_for_each(|partition| self.send(partition))
+        partitions
+            .into_iter()
+            .try_for_each(|partition| self.send(partition))
     }
 
     fn send(&mut self, partition: i32) -> Outcome {
-        let Some(pending) = self.pending.remove(&partition) else { return Ok(()) };
+        let Some(pending) = self.pending.remove(&partition) else {
+            return Ok(());
+        };
         let count = i32::try_from(pending.records.len()).unwrap_or(i32::MAX);
         let batch = self.build(partition, &pending.records)?;
         let base_offset = self.deliver(partition, &batch)?;
@@ -146,10 +154,22 @@ impl Sender {
         }
         let now_ms = now_ms();
         for record in records {
-            let timestamp = if record.timestamp_ms >= 0 { record.timestamp_ms } else { now_ms };
-            let headers: Vec<(&[u8], Option<&[u8]>)> =
-                record.headers.iter().map(|(key, value)| (&key[..], value.as_deref())).collect();
-            builder.append(timestamp, record.key.as_deref(), record.value.as_deref(), &headers);
+            let timestamp = if record.timestamp_ms >= 0 {
+                record.timestamp_ms
+            } else {
+                now_ms
+            };
+            let headers: Vec<(&[u8], Option<&[u8]>)> = record
+                .headers
+                .iter()
+                .map(|(key, value)| (&key[..], value.as_deref()))
+                .collect();
+            builder.append(
+                timestamp,
+                record.key.as_deref(),
+                record.value.as_deref(),
+                &headers,
+            );
         }
         let batch = builder.build().map_err(|error| {
             Fault::new("E1306", Exit::Failed, "a batch cannot be built").why(error.to_string())
@@ -181,7 +201,10 @@ impl Sender {
             fault: Fault::new(
                 "E1301",
                 Exit::Unreachable,
-                format!("partition {partition} of \"{}\" has no leader", self.options.topic),
+                format!(
+                    "partition {partition} of \"{}\" has no leader",
+                    self.options.topic
+                ),
             ),
         })?;
         let request = self.request(partition, batch);
@@ -196,17 +219,32 @@ impl Sender {
             .cluster
             .on_broker(leader, PRODUCE_VERSION_MAX, |_version| request)
             .map_err(Attempt::lost)?;
-        let answered = response.responses.iter().flat_map(|topic| &topic.partition_responses).next();
+        let answered = response
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partition_responses)
+            .next();
         let Some(answered) = answered else {
-            return Err(Attempt::lost(Fault::broker("producing", -1, Some("empty reply"))));
+            return Err(Attempt::lost(Fault::broker(
+                "producing",
+                -1,
+                Some("empty reply"),
+            )));
         };
         if answered.error_code == 0 {
             return Ok(Some(answered.base_offset));
         }
-        let doing = format!("producing to \"{}\" partition {partition}", self.options.topic);
+        let doing = format!(
+            "producing to \"{}\" partition {partition}",
+            self.options.topic
+        );
         Err(Attempt {
             retriable: ErrorCode(answered.error_code).retriable(),
-            fault: Fault::broker(&doing, answered.error_code, said(answered.error_message.as_ref())),
+            fault: Fault::broker(
+                &doing,
+                answered.error_code,
+                said(answered.error_message.as_ref()),
+            ),
         })
     }
 
@@ -234,11 +272,16 @@ impl Sender {
         let patience = Duration::from_millis(self.cluster.timeout_ms().unsigned_abs().into());
         let give_up_at = Instant::now() + patience;
         loop {
-            let response = self.cluster.metadata(Some(&names), self.options.create_missing)?;
+            let response = self
+                .cluster
+                .metadata(Some(&names), self.options.create_missing)?;
             let Some(topic) = response.topics.iter().find(|t| name_of(t) == names[0]) else {
                 return Err(self.cluster.unknown_topic(&names[0]));
             };
-            let led = topic.partitions.iter().all(|partition| partition.leader_id.0 >= 0);
+            let led = topic
+                .partitions
+                .iter()
+                .all(|partition| partition.leader_id.0 >= 0);
             if topic.error_code == 0 && led && !topic.partitions.is_empty() {
                 self.leaders = topic
                     .partitions
@@ -283,18 +326,27 @@ struct Attempt {
 impl Attempt {
     /// The connection broke: whether the batch was written is unknown, so it is sent again.
     fn lost(fault: Fault) -> Self {
-        Self { retriable: fault.exit == Exit::Unreachable, fault }
+        Self {
+            retriable: fault.exit == Exit::Unreachable,
+            fault,
+        }
     }
 }
 
 fn record_size_bytes(record: &Record) -> usize {
     let size = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-    let headers: usize = record.headers.iter().map(|(key, value)| key.len() + size(value) + 10).sum();
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|(key, value)| key.len() + size(value) + 10)
+        .sum();
     size(&record.key) + size(&record.value) + headers + 20
 }
 
 fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -46,7 +46,9 @@ pub(crate) fn delete(args: &DeleteArgs, client: &ClientArgs) -> Outcome {
     let mut table = Table::new(&["topic", "status"]);
     if args.dry_run {
         cluster.existing_topics(&names)?;
-        names.iter().for_each(|name| table.row(vec![json!(name), json!("WOULD BE DELETED")]));
+        names
+            .iter()
+            .for_each(|name| table.row(vec![json!(name), json!("WOULD BE DELETED")]));
         table.print(client.output);
         return Ok(());
     }
@@ -85,7 +87,11 @@ pub(crate) fn delete(args: &DeleteArgs, client: &ClientArgs) -> Outcome {
                 code => Fault::broker(&format!("deleting topic \"{name}\""), code, message),
             });
         }
-        let status = if result.error_code == 0 { "DELETED" } else { "FAILED" };
+        let status = if result.error_code == 0 {
+            "DELETED"
+        } else {
+            "FAILED"
+        };
         table.row(vec![json!(name), json!(status)]);
     }
     table.print(client.output);
@@ -114,8 +120,16 @@ pub(crate) fn alter(args: &AlterArgs, client: &ClientArgs) -> Outcome {
             let message = said(result.error_message.as_ref());
             return Err(Fault::broker(&doing, result.error_code, message));
         }
-        let status = if args.dry_run { "WOULD BE ALTERED" } else { "ALTERED" };
-        table.row(vec![json!(args.topic), json!(args.partitions), json!(status)]);
+        let status = if args.dry_run {
+            "WOULD BE ALTERED"
+        } else {
+            "ALTERED"
+        };
+        table.row(vec![
+            json!(args.topic),
+            json!(args.partitions),
+            json!(status),
+        ]);
     }
     table.print(client.output);
     Ok(())

@@ -50,7 +50,11 @@ fn change(args: &ConfigArgs, cluster: &mut Cluster) -> Outcome {
         let value = config_value(&key, &value)?;
         changes.push((key, OPERATION_SET, Some(value)));
     }
-    changes.extend(args.reset.iter().map(|key| (key.clone(), OPERATION_DELETE, None)));
+    changes.extend(
+        args.reset
+            .iter()
+            .map(|key| (key.clone(), OPERATION_DELETE, None)),
+    );
     let response = cluster.on_controller(|_version| {
         let mut resource = api::incremental_alter_configs_request::AlterConfigsResource::default();
         resource.resource_type = RESOURCE_TOPIC;
@@ -58,8 +62,7 @@ fn change(args: &ConfigArgs, cluster: &mut Cluster) -> Outcome {
         resource.configs = changes
             .iter()
             .map(|(key, operation, value)| {
-                let mut config =
-                    api::incremental_alter_configs_request::AlterableConfig::default();
+                let mut config = api::incremental_alter_configs_request::AlterableConfig::default();
                 config.name = str_bytes(key);
                 config.config_operation = *operation;
                 config.value = value.as_deref().map(str_bytes);

@@ -67,7 +67,11 @@ pub(crate) fn run(args: &CreateArgs, client: &ClientArgs) -> Outcome {
     report(args, client.output, &response)
 }
 
-fn report(args: &CreateArgs, output: OutputFormat, response: &api::CreateTopicsResponse) -> Outcome {
+fn report(
+    args: &CreateArgs,
+    output: OutputFormat,
+    response: &api::CreateTopicsResponse,
+) -> Outcome {
     let mut table = Table::new(&["topic", "partitions", "replicas", "status"]);
     let mut failures = Vec::new();
     let mut single_copy = false;
@@ -80,7 +84,11 @@ fn report(args: &CreateArgs, output: OutputFormat, response: &api::CreateTopicsR
             _ if exists && args.if_not_exists => "EXISTS",
             code => {
                 let doing = format!("creating topic \"{name}\"");
-                failures.push(Fault::broker(&doing, code, said(topic.error_message.as_ref())));
+                failures.push(Fault::broker(
+                    &doing,
+                    code,
+                    said(topic.error_message.as_ref()),
+                ));
                 "FAILED"
             }
         };

@@ -49,10 +49,19 @@ pub(crate) fn list(args: &ListArgs, client: &ClientArgs) -> Outcome {
     for topic in &topics {
         let name = name_of(topic);
         let hidden = topic.is_internal && !args.internal;
-        if hidden || wanted.as_ref().is_some_and(|wanted| !wanted.iter().any(|w| w == name)) {
+        if hidden
+            || wanted
+                .as_ref()
+                .is_some_and(|wanted| !wanted.iter().any(|w| w == name))
+        {
             continue;
         }
-        let replicas = topic.partitions.iter().map(|p| p.replica_nodes.len()).max().unwrap_or(0);
+        let replicas = topic
+            .partitions
+            .iter()
+            .map(|p| p.replica_nodes.len())
+            .max()
+            .unwrap_or(0);
         table.row(vec![
             json!(name),
             json!(topic.partitions.len()),
@@ -73,20 +82,34 @@ pub(crate) fn describe(args: &DescribeArgs, client: &ClientArgs) -> Outcome {
     let names = resolve(&mut cluster, &args.topics, args.regex)?;
     let mut topics = cluster.existing_topics(&names)?;
     let mut table = Table::new(&[
-        "topic", "partition", "leader", "epoch", "replicas", "isr", "start_offset", "end_offset",
+        "topic",
+        "partition",
+        "leader",
+        "epoch",
+        "replicas",
+        "isr",
+        "start_offset",
+        "end_offset",
     ]);
     for topic in &mut topics {
-        topic.partitions.sort_by_key(|partition| partition.partition_index);
+        topic
+            .partitions
+            .sort_by_key(|partition| partition.partition_index);
         let start = offsets(&mut cluster, topic, EARLIEST)?;
         let end = offsets(&mut cluster, topic, LATEST)?;
         for partition in &topic.partitions {
             let index = partition.partition_index;
-            let ids = |nodes: &[api::BrokerId]| json!(nodes.iter().map(|n| n.0).collect::<Vec<_>>());
+            let ids =
+                |nodes: &[api::BrokerId]| json!(nodes.iter().map(|n| n.0).collect::<Vec<_>>());
             let led = partition.leader_id.0 >= 0;
             table.row(vec![
                 json!(name_of(topic)),
                 json!(index),
-                if led { json!(partition.leader_id.0) } else { json!(null) },
+                if led {
+                    json!(partition.leader_id.0)
+                } else {
+                    json!(null)
+                },
                 json!(partition.leader_epoch),
                 ids(&partition.replica_nodes),
                 ids(&partition.isr_nodes),
@@ -106,8 +129,15 @@ pub(crate) fn offsets(
     timestamp: i64,
 ) -> Outcome<BTreeMap<i32, i64>> {
     let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for partition in topic.partitions.iter().filter(|partition| partition.leader_id.0 >= 0) {
-        by_leader.entry(partition.leader_id.0).or_default().push(partition.partition_index);
+    for partition in topic
+        .partitions
+        .iter()
+        .filter(|partition| partition.leader_id.0 >= 0)
+    {
+        by_leader
+            .entry(partition.leader_id.0)
+            .or_default()
+            .push(partition.partition_index);
     }
     let mut found = BTreeMap::new();
     for (leader, partitions) in by_leader {
