@@ -2,4 +2,6 @@
 //! the disk below. Synchronous; knows no network, no clients and no clock: callers pass `now`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+pub mod checkpoint;
 pub mod disk;
+pub mod layout;

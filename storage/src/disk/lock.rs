@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -23,13 +23,10 @@ pub struct DirectoryLock {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    #[error("{} is in use by {}", .path.display(), describe(*.holder_pid))]
-    Held {
-        path: PathBuf,
-        holder_pid: Option<u32>,
-    },
-    #[error("{} cannot be locked: {source}", .path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("in use by {}", describe(*.holder_pid))]
+    Held { holder_pid: Option<u32> },
+    #[error("cannot be locked: {0}")]
+    Io(#[source] io::Error),
 }
 
 fn describe(pid: Option<u32>) -> String {
@@ -57,19 +54,17 @@ impl DirectoryLock {
                 Err(error) => return Err(error),
             }
             rustix::fs::ftruncate(&file, 0)?;
-            rustix::io::pwrite(&file, std::process::id().to_string().as_bytes(), 0)?;
+            // On a full disk the lock holds all the same, it only cannot say whose it is.
+            match rustix::io::pwrite(&file, std::process::id().to_string().as_bytes(), 0) {
+                Ok(_) | Err(Errno::NOSPC | Errno::DQUOT) => {}
+                Err(error) => return Err(error),
+            }
             Ok(Ok(DirectoryLock { _file: file }))
         });
         match result {
             Ok(Ok(lock)) => Ok(lock),
-            Ok(Err(holder_pid)) => Err(LockError::Held {
-                path: root.to_owned(),
-                holder_pid,
-            }),
-            Err(error) => Err(LockError::Io {
-                path,
-                source: error.into(),
-            }),
+            Ok(Err(holder_pid)) => Err(LockError::Held { holder_pid }),
+            Err(error) => Err(LockError::Io(error.into())),
         }
     }
 }
