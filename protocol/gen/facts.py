@@ -32,12 +32,11 @@ TABLE = """\
 //! (Apache-2.0). Do not edit.
 
 /// Calls a macro with one row `key Name NameRequest NameResponse;` per API.
-#[rustfmt::skip]
+#[macro_export]
 macro_rules! for_each_api {{
     ($callback:ident) => {{ $callback! {{
 {rows}    }}}};
 }}
-pub(crate) use for_each_api;
 """
 
 

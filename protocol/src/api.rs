@@ -95,6 +95,6 @@ mod tests {
 
     #[test]
     fn versions_are_those_the_structs_decode() {
-        crate::messages::for_each_api!(codec_agrees);
+        crate::for_each_api!(codec_agrees);
     }
 }

@@ -30,6 +30,10 @@ pub enum DecodeError {
     TagOrder { tag: u32 },
     #[error("tagged field {tag} has bytes after its value")]
     TagSize { tag: u32 },
+    #[error("tagged field {tag} does not exist in this version")]
+    TagVersion { tag: u32 },
+    #[error("a struct that may be null starts with {found}, not with 1 or -1")]
+    StructMarker { found: i8 },
     #[error("decoding would take {needed} bytes of memory, {allowed} are allowed for the frame")]
     MemoryBudget { needed: u64, allowed: u64 },
     #[error("API key {key} is unknown")]

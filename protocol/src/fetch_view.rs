@@ -246,7 +246,8 @@ impl FetchRequest {
                     cluster_id_len = value.nullable_string(true)?.map(str::len);
                     cluster_id_end = start + value.position();
                 }
-                1 if version >= REPLICA_STATE_FROM => {
+                1 if version < REPLICA_STATE_FROM => return Err(DecodeError::TagVersion { tag }),
+                1 => {
                     replica_id = BrokerId(value.i32()?);
                     replica_epoch = value.i64()?;
                     value.skip_tagged_fields()?;
@@ -332,10 +333,12 @@ fn parse_partition(reader: &mut Reader<'_>, version: i16) -> Result<FetchPartiti
     if version >= FLEXIBLE_FROM {
         reader.tagged_fields(|tag, value| {
             match tag {
-                0 if version >= DIRECTORY_ID_FROM => {
+                0 if version < DIRECTORY_ID_FROM => return Err(DecodeError::TagVersion { tag }),
+                1 if version < HIGH_WATERMARK_FROM => return Err(DecodeError::TagVersion { tag }),
+                0 => {
                     parsed.replica_directory_id = value.topic_id()?.0;
                 }
-                1 if version >= HIGH_WATERMARK_FROM => {
+                1 => {
                     parsed.high_watermark = Offset(value.i64()?);
                 }
                 _ => return Ok(()),

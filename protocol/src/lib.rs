@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+pub mod api_versions;
 pub mod batch;
 pub mod error;
 pub mod fetch_view;

@@ -13,12 +13,11 @@ pub use kafka_protocol::protocol::{Request, StrBytes};
 use crate::api;
 use crate::error::{DecodeError, EncodeError};
 use crate::frame::FRAME_LEN_BYTES;
+use crate::guard::{Budget, check_request, check_response};
 use crate::header::{write_request_header, write_response_header};
 use crate::wire::Reader;
 
 mod table;
-#[cfg(test)]
-pub(crate) use table::for_each_api;
 
 /// A response struct of one API.
 pub trait Response: Message + Encodable + Decodable + HeaderVersion {
@@ -33,11 +32,12 @@ macro_rules! responses {
         })*
     };
 }
-table::for_each_api!(responses);
+crate::for_each_api!(responses);
 
 /// Checks and decodes a request's body.
 pub fn decode_request<R: Request>(body: Bytes, version: i16) -> Result<R, DecodeError> {
-    decode_body(R::KEY, R::VERSIONS, body, version)
+    check_request(R::KEY, version, &body, &Budget::default())?;
+    decode_guarded(body, version)
 }
 
 /// Checks and decodes a response frame (without its length): correlation id and body.
@@ -52,21 +52,12 @@ pub fn decode_response<R: Response>(
     }
     let body_start = reader.position();
     let body = frame.split_off(body_start);
-    Ok((
-        correlation_id,
-        decode_body(R::KEY, R::VERSIONS, body, version)?,
-    ))
+    check_response(R::KEY, version, &body, &Budget::default())?;
+    Ok((correlation_id, decode_guarded(body, version)?))
 }
 
-fn decode_body<T: Decodable>(
-    key: i16,
-    versions: kafka_protocol::protocol::VersionRange,
-    mut body: Bytes,
-    version: i16,
-) -> Result<T, DecodeError> {
-    if version < versions.min || version > versions.max {
-        return Err(DecodeError::UnsupportedVersion { key, version });
-    }
+/// The guard has accepted the body, so a refusal here is a fault of the guard.
+fn decode_guarded<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, DecodeError> {
     T::decode(&mut body, version).map_err(|_| DecodeError::Codec)
 }
 

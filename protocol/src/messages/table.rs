@@ -4,7 +4,7 @@
 //! (Apache-2.0). Do not edit.
 
 /// Calls a macro with one row `key Name NameRequest NameResponse;` per API.
-#[rustfmt::skip]
+#[macro_export]
 macro_rules! for_each_api {
     ($callback:ident) => { $callback! {
         0 Produce ProduceRequest ProduceResponse;
@@ -96,4 +96,3 @@ macro_rules! for_each_api {
         92 DeleteShareGroupOffsets DeleteShareGroupOffsetsRequest DeleteShareGroupOffsetsResponse;
     }};
 }
-pub(crate) use for_each_api;

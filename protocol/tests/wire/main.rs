@@ -1,0 +1,6 @@
+//! Tests over every message type, in one binary: they share the code of 174 message types.
+#![allow(clippy::unwrap_used)]
+
+mod allocation;
+mod any;
+mod guard;
