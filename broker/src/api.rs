@@ -1,0 +1,240 @@
+//! `APIS`: one row per API this broker serves. Dispatch, the ApiVersions answer, the version check, metric
+//! labels, `docs/reference/apis.md` and the fuzz list are all derived from it.
+//!
+//! A row is made by [`Api::of`] (through the `row!` macro: guard, decode, handler, encode) or by [`Api::raw`]
+//! for the hot paths that read their frames in place. Rows are sorted by key; a test checks that, and that
+//! every range lies inside what the codec decodes is checked while compiling.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use ottla_protocol::header::RequestHeader;
+use ottla_protocol::messages::{self, ApiVersionsRequest, Request};
+use ottla_protocol::{api as wire, messages::decode_request, messages::encode_response};
+
+use crate::broker::Broker;
+use crate::config::ListenerName;
+use crate::context::RequestContext;
+use crate::handlers;
+use crate::purgatory::ConnectionSignal;
+use crate::reply::{Answer, CloseReason, Reply};
+
+/// An inclusive range of request versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    pub min: i16,
+    pub max: i16,
+}
+
+impl Versions {
+    pub const fn new(min: i16, max: i16) -> Versions {
+        assert!(min >= 0 && min <= max, "a version range is not empty");
+        Versions { min, max }
+    }
+
+    pub const fn contains(self, version: i16) -> bool {
+        self.min <= version && version <= self.max
+    }
+}
+
+type Run = fn(&RequestContext<'_>, BytesMut) -> Reply<Answer>;
+
+/// One row of [`APIS`].
+pub struct Api {
+    pub key: i16,
+    /// Kafka's name without "Request": the metric label and the name in the docs.
+    pub name: &'static str,
+    /// What is decoded and answered.
+    pub serve: Versions,
+    /// What ApiVersions says. Wider than `serve` only where old clients need to see a 0 (Produce, JoinGroup).
+    pub advertise: Versions,
+    run: Run,
+}
+
+impl Api {
+    const fn of<R: Request>(type_name: &'static str, serve: Versions, run: Run) -> Api {
+        assert!(
+            R::VERSIONS.min <= serve.min && serve.max <= R::VERSIONS.max,
+            "the codec does not decode every version of this row"
+        );
+        let (name, suffix) = type_name.split_at(type_name.len() - "Request".len());
+        assert!(suffix.len() == "Request".len());
+        Api {
+            key: R::KEY,
+            name,
+            serve,
+            advertise: serve,
+            run,
+        }
+    }
+
+    const fn raw(key: i16, name: &'static str, serve: Versions, run: Run) -> Api {
+        Api {
+            key,
+            name,
+            serve,
+            advertise: serve,
+            run,
+        }
+    }
+
+    const fn advertise(self, advertise: Versions) -> Api {
+        assert!(advertise.min <= self.serve.min && advertise.max <= self.serve.max);
+        Api { advertise, ..self }
+    }
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}({}) {}-{}",
+            self.name, self.key, self.serve.min, self.serve.max
+        )
+    }
+}
+
+/// `row!(Request, versions, bundle => handler)`: the handler gets the capability bundle that the broker's
+/// method of that name makes, so a row shows what its API may touch.
+macro_rules! row {
+    ($request:ident, $min:literal - $max:literal, $bundle:ident => $handler:path) => {
+        Api::of::<messages::$request>(
+            stringify!($request),
+            Versions::new($min, $max),
+            |ctx, body| {
+                run_decoded::<messages::$request>(ctx, body, |request| {
+                    $handler(ctx.broker.$bundle(), ctx, request)
+                })
+            },
+        )
+    };
+}
+
+/// Everything this broker answers.
+pub const APIS: &[Api] =
+    &[row!(ApiVersionsRequest, 0 - 4, cluster => handlers::api_versions::handle)];
+
+fn run_decoded<R: Request>(
+    ctx: &RequestContext<'_>,
+    body: BytesMut,
+    handle: impl FnOnce(R) -> Reply<R::Response>,
+) -> Reply<Answer>
+where
+    R::Response: messages::Response + 'static,
+{
+    let version = ctx.version;
+    let correlation_id = ctx.correlation_id;
+    match decode_request::<R>(body.freeze(), version) {
+        Ok(request) => {
+            handle(request).map(move |response| encode(correlation_id, version, &response))
+        }
+        Err(error) => {
+            tracing::debug!(api = R::KEY, version, peer = %ctx.peer, %error, "undecodable request");
+            Reply::Close(CloseReason::BadRequest)
+        }
+    }
+}
+
+fn encode<T: messages::Response>(correlation_id: i32, version: i16, response: &T) -> Answer {
+    match encode_response(correlation_id, version, response) {
+        Ok(bytes) => Answer::Bytes(bytes),
+        Err(error) => {
+            tracing::warn!(version, %error, "an answer does not fit the protocol");
+            Answer::Close(CloseReason::Unencodable)
+        }
+    }
+}
+
+/// The row of `key`.
+pub fn find(key: i16) -> Option<&'static Api> {
+    APIS.binary_search_by_key(&key, |api| api.key)
+        .ok()
+        .map(|index| &APIS[index])
+}
+
+/// What a connection knows about itself; the part of a request's context that is the same for all of them.
+pub struct Caller<'a> {
+    pub broker: &'a Arc<Broker>,
+    pub peer: SocketAddr,
+    pub listener: &'a ListenerName,
+    pub signal: &'a Arc<ConnectionSignal>,
+    pub now: Instant,
+}
+
+/// Answers one frame (without its length prefix): header, version check, the row's handler. The row is
+/// `None` when the frame was refused before one was found.
+pub fn dispatch(caller: &Caller<'_>, mut frame: BytesMut) -> (Option<&'static Api>, Reply<Answer>) {
+    let Ok((key, version, correlation_id)) = RequestHeader::peek_key_version(&frame) else {
+        return (None, Reply::Close(CloseReason::BadHeader));
+    };
+    let Some(api) = find(key) else {
+        tracing::debug!(key, version, peer = %caller.peer, "unknown api key");
+        return (None, Reply::Close(CloseReason::UnknownApi));
+    };
+    if !api.serve.contains(version) {
+        return (
+            Some(api),
+            refuse_version(caller, api, version, correlation_id),
+        );
+    }
+    let flexible = wire::facts(key).is_some_and(|facts| version >= facts.flexible_from);
+    let Ok((header, body_start)) = RequestHeader::parse(&frame, flexible) else {
+        return (Some(api), Reply::Close(CloseReason::BadHeader));
+    };
+    let body = frame.split_off(body_start);
+    let ctx = RequestContext {
+        broker: caller.broker,
+        version,
+        correlation_id,
+        client_id: header
+            .client_id
+            .as_deref()
+            .and_then(|id| std::str::from_utf8(id).ok()),
+        peer: caller.peer,
+        listener: caller.listener,
+        now: caller.now,
+        signal: caller.signal,
+    };
+    (Some(api), (api.run)(&ctx, body))
+}
+
+/// An ApiVersions request of a version we do not know is answered in version 0 with our list, so that newer
+/// clients find the common version; any other one ends the connection, because its answer would have a shape
+/// nobody here knows.
+fn refuse_version(
+    caller: &Caller<'_>,
+    api: &Api,
+    version: i16,
+    correlation_id: i32,
+) -> Reply<Answer> {
+    if api.key == <ApiVersionsRequest as Request>::KEY && version > api.serve.max {
+        let response = handlers::api_versions::unsupported_version();
+        return Reply::Now(encode(correlation_id, 0, &response));
+    }
+    tracing::debug!(api = api.name, version, peer = %caller.peer, "unsupported version");
+    Reply::Close(CloseReason::UnsupportedVersion)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_by_key_and_no_key_has_two() {
+        assert!(APIS.windows(2).all(|pair| pair[0].key < pair[1].key));
+    }
+
+    #[test]
+    fn every_row_lies_inside_what_the_wire_facts_say() {
+        for api in APIS {
+            let facts = wire::facts(api.key).expect("every row has wire facts");
+            assert_eq!(facts.name, api.name);
+            assert!(
+                facts.min <= api.serve.min && api.serve.max <= facts.max,
+                "{api:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The broker's core: everything the handlers share, and the small bundles through which they see it.
+//!
+//! It knows no tokio, no files and no clocks; whoever builds it hands in the seams. The tokio glue
+//! (`start.rs`, `net/`) and the simulator build the same core.
+
+use std::sync::Arc;
+
+use ottla_controller::{Command, CommandReply};
+use ottla_protocol::types::BrokerId;
+use ottla_storage::disk::Disk;
+use parking_lot::Mutex;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metadata::MetadataCache;
+use crate::producer_ids::ProducerIds;
+
+/// Called once with the controller's answer, after the change is durable and visible in the metadata cache.
+pub type Done = Box<dyn FnOnce(CommandReply) + Send>;
+
+/// The way to the cluster's controller, wherever it runs.
+pub trait ControllerHandle: Send + Sync {
+    fn submit(&self, command: Command, done: Done);
+}
+
+/// One directory that holds logs.
+pub struct LogDir {
+    /// As configured: for people and for DescribeLogDirs.
+    pub path: Arc<str>,
+    pub disk: Arc<dyn Disk>,
+}
+
+/// The directories that hold logs; at least one.
+pub struct LogDirs(pub Vec<LogDir>);
+
+/// What one broker is made of.
+pub struct Broker {
+    pub node_id: BrokerId,
+    pub config: Arc<Config>,
+    pub clock: Arc<dyn Clock>,
+    pub metadata: MetadataCache,
+    pub controller: Arc<dyn ControllerHandle>,
+    pub log_dirs: LogDirs,
+    pub producer_ids: ProducerIds,
+    /// The only randomness of the core; seeded by whoever builds it.
+    pub rng: Mutex<StdRng>,
+}
+
+/// Topics and their partitions in the metadata: Metadata, CreateTopics, DeleteTopics, CreatePartitions,
+/// DescribeTopicPartitions.
+#[derive(Clone, Copy)]
+pub struct Topics<'a> {
+    pub node_id: BrokerId,
+    pub config: &'a Arc<Config>,
+    pub metadata: &'a MetadataCache,
+    pub controller: &'a dyn ControllerHandle,
+}
+
+/// Configuration of topics and brokers: DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
+#[derive(Clone, Copy)]
+pub struct Configs<'a> {
+    pub node_id: BrokerId,
+    pub config: &'a Arc<Config>,
+    pub metadata: &'a MetadataCache,
+    pub controller: &'a dyn ControllerHandle,
+}
+
+/// The cluster as a whole: ApiVersions, DescribeCluster, DescribeQuorum, FindCoordinator.
+#[derive(Clone, Copy)]
+pub struct Cluster<'a> {
+    pub node_id: BrokerId,
+    pub config: &'a Arc<Config>,
+    pub metadata: &'a MetadataCache,
+    pub controller: &'a dyn ControllerHandle,
+}
+
+/// Records: Produce, Fetch, ListOffsets, OffsetForLeaderEpoch, DescribeLogDirs.
+#[derive(Clone, Copy)]
+pub struct Logs<'a> {
+    pub node_id: BrokerId,
+    pub config: &'a Arc<Config>,
+    pub clock: &'a dyn Clock,
+    pub metadata: &'a MetadataCache,
+    pub log_dirs: &'a LogDirs,
+    pub rng: &'a Mutex<StdRng>,
+}
+
+/// Producer ids: InitProducerId.
+#[derive(Clone, Copy)]
+pub struct Producers<'a> {
+    pub node_id: BrokerId,
+    pub metadata: &'a MetadataCache,
+    pub producer_ids: &'a ProducerIds,
+}
+
+impl Broker {
+    pub fn topics(&self) -> Topics<'_> {
+        Topics {
+            node_id: self.node_id,
+            config: &self.config,
+            metadata: &self.metadata,
+            controller: &*self.controller,
+        }
+    }
+
+    pub fn configs(&self) -> Configs<'_> {
+        Configs {
+            node_id: self.node_id,
+            config: &self.config,
+            metadata: &self.metadata,
+            controller: &*self.controller,
+        }
+    }
+
+    pub fn cluster(&self) -> Cluster<'_> {
+        Cluster {
+            node_id: self.node_id,
+            config: &self.config,
+            metadata: &self.metadata,
+            controller: &*self.controller,
+        }
+    }
+
+    pub fn logs(&self) -> Logs<'_> {
+        Logs {
+            node_id: self.node_id,
+            config: &self.config,
+            clock: &*self.clock,
+            metadata: &self.metadata,
+            log_dirs: &self.log_dirs,
+            rng: &self.rng,
+        }
+    }
+
+    pub fn producers(&self) -> Producers<'_> {
+        Producers {
+            node_id: self.node_id,
+            metadata: &self.metadata,
+            producer_ids: &self.producer_ids,
+        }
+    }
+
+    /// The generator for `Broker::rng`.
+    pub fn seeded_rng(seed: u64) -> Mutex<StdRng> {
+        Mutex::new(StdRng::seed_from_u64(seed))
+    }
+}

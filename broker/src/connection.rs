@@ -1,0 +1,248 @@
+//! One client's connection as a machine: bytes in, answers out in the order of the requests.
+//!
+//! It frames, dispatches, parks what must wait and bounds everything: requests in flight (then it
+//! stops reading), work per call (then it asks to be called again) and the bytes of a frame. It owns
+//! no socket and no clock: tokio's glue and the simulator drive the same machine. They feed
+//! `read_buffer`, call `process` when bytes came, the signal was raised or `next_deadline` passed,
+//! and send what `take_output` gives. When `close_reason` says something, what was taken is still
+//! sent and then the connection ends.
+
+mod input;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use ottla_protocol::frame::Piece;
+use ottla_storage::disk::RecordData;
+
+use crate::api::{self, Api, Caller};
+use crate::broker::Broker;
+use crate::config::ListenerName;
+use crate::purgatory::ConnectionSignal;
+use crate::reply::{Answer, CloseReason, Parked, Reply};
+use input::Input;
+
+/// Requests of one connection that are begun and not yet answered.
+const IN_FLIGHT_MAX: usize = 64;
+/// Work per call of `process`, so that one connection never delays another.
+const FRAMES_PER_CALL: usize = 128;
+const BYTES_PER_CALL: usize = 1024 * 1024;
+/// With this much to send, no further request is begun.
+const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+
+/// A begun request, in its place in the order of answers.
+struct InFlight {
+    api: Option<&'static Api>,
+    started: Instant,
+    answer: Pending,
+}
+
+enum Pending {
+    Ready(Answer),
+    Parked(Box<dyn Parked<Answer>>),
+    /// acks=0: nothing is sent.
+    Silent,
+}
+
+pub struct Connection {
+    broker: Arc<Broker>,
+    peer: SocketAddr,
+    listener: ListenerName,
+    signal: Arc<ConnectionSignal>,
+    input: Input,
+    in_flight: VecDeque<InFlight>,
+    next_deadline: Option<Instant>,
+    output: Vec<Piece<RecordData>>,
+    output_bytes: usize,
+    close: Option<CloseReason>,
+}
+
+impl Connection {
+    pub fn new(
+        broker: Arc<Broker>,
+        peer: SocketAddr,
+        listener: ListenerName,
+        signal: Arc<ConnectionSignal>,
+    ) -> Connection {
+        let input = Input::new(broker.config.socket_request_max_bytes);
+        Connection {
+            broker,
+            peer,
+            listener,
+            signal,
+            input,
+            in_flight: VecDeque::new(),
+            next_deadline: None,
+            output: Vec::new(),
+            output_bytes: 0,
+            close: None,
+        }
+    }
+
+    /// Where received bytes go; always has room.
+    pub fn read_buffer(&mut self) -> &mut BytesMut {
+        self.input.buffer()
+    }
+
+    /// False while enough requests are in flight or enough answers wait to be sent.
+    pub fn wants_read(&self) -> bool {
+        self.close.is_none() && self.may_begin()
+    }
+
+    fn may_begin(&self) -> bool {
+        self.in_flight.len() < IN_FLIGHT_MAX && self.output_bytes < OUTPUT_BYTES_MAX
+    }
+
+    /// Handles what has arrived and what has become ready. True when it stopped only to let others
+    /// work: call it again without waiting.
+    pub fn process(&mut self, now: Instant) -> bool {
+        if self.close.is_some() {
+            return false;
+        }
+        self.resume(now);
+        let more = self.begin_requests(now);
+        self.collect(now);
+        self.next_deadline = self.earliest_deadline();
+        more && self.close.is_none()
+    }
+
+    fn begin_requests(&mut self, now: Instant) -> bool {
+        let (mut frames, mut bytes) = (0, 0);
+        while self.close.is_none() && self.may_begin() {
+            if frames >= FRAMES_PER_CALL || bytes >= BYTES_PER_CALL {
+                return true;
+            }
+            match self.input.next_frame() {
+                Ok(Some(frame)) => {
+                    frames += 1;
+                    bytes += frame.len();
+                    self.begin(frame, now);
+                    if self.in_flight.len() >= IN_FLIGHT_MAX {
+                        self.collect(now);
+                    }
+                }
+                Ok(None) => return false,
+                Err(error) => {
+                    tracing::debug!(peer = %self.peer, %error, "closing: no frame can start here");
+                    self.close = Some(CloseReason::BadFrameLength);
+                }
+            }
+        }
+        false
+    }
+
+    fn begin(&mut self, frame: BytesMut, now: Instant) {
+        let caller = Caller {
+            broker: &self.broker,
+            peer: self.peer,
+            listener: &self.listener,
+            signal: &self.signal,
+            now,
+        };
+        let (api, reply) = api::dispatch(&caller, frame);
+        let answer = match reply {
+            Reply::Now(Answer::Close(reason)) | Reply::Close(reason) => {
+                self.close = Some(reason);
+                return;
+            }
+            Reply::Now(answer) => Pending::Ready(answer),
+            Reply::Parked(parked) => Pending::Parked(parked),
+            Reply::NoReply => Pending::Silent,
+        };
+        self.in_flight.push_back(InFlight { api, started: now, answer });
+    }
+
+    /// Looks again at the parked requests that were fired or whose time is over.
+    fn resume(&mut self, now: Instant) {
+        let due = self.next_deadline.is_some_and(|at| at <= now);
+        if !self.signal.take() && !due {
+            return;
+        }
+        for request in &mut self.in_flight {
+            let Pending::Parked(parked) = &mut request.answer else { continue };
+            let over = parked.deadline().is_some_and(|at| at <= now);
+            if !over && !parked.waiter().fired() {
+                continue;
+            }
+            if let Some(answer) = parked.resume(now) {
+                request.answer = Pending::Ready(answer);
+            }
+        }
+    }
+
+    /// Moves answers from the front of the queue to the output, as far as they are ready.
+    fn collect(&mut self, now: Instant) {
+        while let Some(request) =
+            self.in_flight.pop_front_if(|request| !matches!(request.answer, Pending::Parked(_)))
+        {
+            if let Some(api) = request.api {
+                self.broker.metrics.request(api.key, now.saturating_duration_since(request.started));
+            }
+            match request.answer {
+                Pending::Ready(Answer::Bytes(bytes)) => self.send(Piece::Bytes(bytes)),
+                Pending::Ready(Answer::Pieces(pieces)) => {
+                    for piece in pieces {
+                        self.send(piece);
+                    }
+                }
+                Pending::Ready(Answer::Close(reason)) => {
+                    self.close = Some(reason);
+                    return;
+                }
+                Pending::Silent | Pending::Parked(_) => {}
+            }
+        }
+    }
+
+    fn send(&mut self, piece: Piece<RecordData>) {
+        self.output_bytes += piece.len();
+        self.output.push(piece);
+    }
+
+    /// Moves everything there is to send to the end of `into`.
+    pub fn take_output(&mut self, into: &mut Vec<Piece<RecordData>>) {
+        self.output_bytes = 0;
+        into.append(&mut self.output);
+    }
+
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    fn earliest_deadline(&self) -> Option<Instant> {
+        self.in_flight
+            .iter()
+            .filter_map(|request| match &request.answer {
+                Pending::Parked(parked) => parked.deadline(),
+                _ => None,
+            })
+            .min()
+    }
+
+    /// When `process` must be called at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.next_deadline
+    }
+
+    /// Requests begun and not yet answered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// True between requests: nothing begun, nothing half received.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.input.is_empty() && self.output.is_empty()
+    }
+
+    /// Nothing arrived for the moment: gives back buffers that hold nothing.
+    pub fn release_buffers(&mut self) {
+        self.input.release();
+    }
+
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.close
+    }
+}

@@ -1,0 +1,205 @@
+//! The bytes a client has sent and nobody has handled: framing without trusting lengths.
+//!
+//! Small frames share one buffer, so that one read takes many pipelined requests. A frame above
+//! [`SMALL_FRAME_BYTES_MAX`] gets a buffer of its own that grows as bytes arrive and ends exactly
+//! where the frame does: its record batches are then cut out of it without a copy. Memory follows
+//! what was received, never what a length field claims; an idle connection holds no buffer.
+
+use bytes::{Buf, BytesMut};
+use ottla_protocol::frame::{FRAME_LEN_BYTES, FrameError, frame_len};
+
+/// Frames up to here are read into the shared buffer.
+pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// The shared buffer starts here and doubles while reads fill it.
+const READ_BYTES_MIN: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// What a large frame gets before more of it has arrived.
+const LARGE_FIRST_BYTES: usize = 1024 * 1024;
+/// The least room offered to a read.
+const ROOM_BYTES_MIN: usize = 512;
+
+/// A frame being received into its own buffer.
+#[derive(Debug)]
+struct Large {
+    frame: BytesMut,
+    len: usize,
+}
+
+#[derive(Debug)]
+pub struct Input {
+    small: BytesMut,
+    large: Option<Large>,
+    read_bytes: usize,
+    frame_bytes_max: u32,
+}
+
+impl Input {
+    pub fn new(frame_bytes_max: u32) -> Input {
+        Input { small: BytesMut::new(), large: None, read_bytes: READ_BYTES_MIN, frame_bytes_max }
+    }
+
+    /// Where the next bytes go; has room.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        match &mut self.large {
+            Some(large) => {
+                if large.frame.len() == large.frame.capacity() {
+                    let missing = large.len.saturating_sub(large.frame.len());
+                    large.frame.reserve(missing.clamp(1, large.frame.len().max(1)));
+                }
+                &mut large.frame
+            }
+            None => {
+                if self.small.capacity() - self.small.len() < ROOM_BYTES_MIN {
+                    self.small.reserve(self.read_bytes);
+                }
+                &mut self.small
+            }
+        }
+    }
+
+    /// The next whole frame without its length prefix, if it has arrived.
+    pub fn next_frame(&mut self) -> Result<Option<BytesMut>, FrameError> {
+        if self.large.is_some() {
+            return Ok(self.finish_large());
+        }
+        let Some(len) = frame_len(&self.small, self.frame_bytes_max)? else { return Ok(None) };
+        let whole = FRAME_LEN_BYTES + len;
+        if self.small.len() >= whole {
+            self.small.advance(FRAME_LEN_BYTES);
+            return Ok(Some(self.small.split_to(len)));
+        }
+        if len > SMALL_FRAME_BYTES_MAX {
+            self.start_large(len);
+            return Ok(None);
+        }
+        let missing = whole - self.small.len();
+        if self.small.len() == self.small.capacity() {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+        }
+        if missing > self.small.capacity() - self.small.len() {
+            self.small.reserve(missing.max(self.read_bytes));
+        }
+        Ok(None)
+    }
+
+    fn start_large(&mut self, len: usize) {
+        self.small.advance(FRAME_LEN_BYTES);
+        let capacity = len.min(LARGE_FIRST_BYTES.max(2 * self.small.len()));
+        let mut frame = BytesMut::with_capacity(capacity);
+        frame.extend_from_slice(&self.small);
+        self.small.clear();
+        self.large = Some(Large { frame, len });
+    }
+
+    fn finish_large(&mut self) -> Option<BytesMut> {
+        let large = self.large.take_if(|large| large.frame.len() >= large.len)?;
+        let mut frame = large.frame;
+        if frame.len() > large.len {
+            // The buffer had grown beyond the frame: what follows are the next requests.
+            let rest = frame.split_off(large.len);
+            self.small.extend_from_slice(&rest);
+        }
+        Some(frame)
+    }
+
+    /// True when a frame has begun and not ended, or whole frames wait.
+    pub fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.large.is_none()
+    }
+
+    /// Bytes held.
+    pub fn held_bytes(&self) -> usize {
+        self.small.capacity() + self.large.as_ref().map_or(0, |large| large.frame.capacity())
+    }
+
+    /// Nothing arrived for a while: give the buffer back when it holds nothing.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            self.small = BytesMut::new();
+            self.read_bytes = READ_BYTES_MIN;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn feed(input: &mut Input, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let buffer = input.buffer();
+            let room = buffer.capacity() - buffer.len();
+            assert!(room > 0, "the buffer always has room");
+            let (now, later) = rest.split_at(rest.len().min(room));
+            buffer.put_slice(now);
+            rest = later;
+        }
+    }
+
+    #[test]
+    fn a_lying_length_costs_no_memory() {
+        let mut input = Input::new(100 * 1024 * 1024);
+        feed(&mut input, &(100 * 1024 * 1024i32).to_be_bytes());
+        assert_eq!(input.next_frame(), Ok(None));
+        feed(&mut input, b"xyz");
+        assert_eq!(input.next_frame(), Ok(None));
+        assert!(input.held_bytes() <= 2 * LARGE_FIRST_BYTES, "{}", input.held_bytes());
+    }
+
+    #[test]
+    fn lengths_out_of_bounds_are_refused() {
+        for bad in [-1i32, 0, 1001, i32::MIN] {
+            let mut input = Input::new(1000);
+            feed(&mut input, &bad.to_be_bytes());
+            assert!(input.next_frame().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_gives_its_buffer_back() {
+        let mut input = Input::new(1000);
+        feed(&mut input, &[0, 0, 0, 1, 7]);
+        assert_eq!(input.next_frame().unwrap().unwrap()[..], [7]);
+        assert!(input.held_bytes() > 0);
+        input.release();
+        assert_eq!(input.held_bytes(), 0);
+    }
+
+    proptest! {
+        /// However the stream is cut into reads, the same frames come out.
+        #[test]
+        fn frames_survive_any_segmentation(
+            lens in prop::collection::vec(prop_oneof![1usize..300, 60_000usize..200_000], 1..8),
+            cuts in prop::collection::vec(1usize..100_000, 1..40),
+        ) {
+            let mut stream = Vec::new();
+            for (n, len) in lens.iter().enumerate() {
+                stream.extend_from_slice(&(*len as i32).to_be_bytes());
+                stream.extend(std::iter::repeat_n(n as u8, *len));
+            }
+            let mut input = Input::new(1 << 20);
+            let mut frames = Vec::new();
+            let (mut rest, mut cuts) = (&stream[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let at = (*cuts.next().unwrap()).min(rest.len());
+                let room = { let b = input.buffer(); b.capacity() - b.len() };
+                let (now, later) = rest.split_at(at.min(room));
+                input.buffer().put_slice(now);
+                rest = later;
+                while let Some(frame) = input.next_frame().unwrap() {
+                    frames.push(frame);
+                }
+            }
+            prop_assert_eq!(frames.len(), lens.len());
+            for (n, (frame, len)) in frames.iter().zip(&lens).enumerate() {
+                prop_assert_eq!(frame.len(), *len);
+                prop_assert!(frame.iter().all(|&byte| byte == n as u8));
+            }
+            prop_assert!(input.is_empty());
+        }
+    }
+}

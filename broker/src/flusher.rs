@@ -1,0 +1,145 @@
+//! Group commit: the queue of partitions whose data must reach the disk, and what is done with them.
+//!
+//! A partition is in the queue at most once. While one of its syncs runs, further appends gather and
+//! share the next one, so the number of syncs follows the disk's speed and not the number of
+//! requests. The same queue carries other work that may block on the disk: write-back hints and the
+//! removal of deleted logs.
+//!
+//! The queue has no threads: the glue runs [`FlushQueue::run_one`] on its flusher threads, the
+//! simulator calls it when its schedule says so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use ottla_storage::disk::Disk;
+use ottla_storage::log::WriteBack;
+use parking_lot::Mutex;
+
+use crate::partition::Partition;
+use crate::partition::state::FlushDue;
+
+/// Work that may wait for the disk.
+pub enum Job {
+    Flush(Arc<Partition>),
+    WriteBack(WriteBack),
+    /// A directory that was renamed out of the way before.
+    RemoveDir { disk: Arc<dyn Disk>, path: String },
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Flush timers; the number keeps equal times apart.
+    timers: BTreeMap<(Instant, u64), Arc<Partition>>,
+    timers_made: u64,
+}
+
+/// The jobs of all log directories.
+#[derive(Default)]
+pub struct FlushQueue {
+    queue: Mutex<Queue>,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl FlushQueue {
+    /// `wake` is called after every push, without locks held. Only the first call counts.
+    pub fn on_push(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    pub fn push(&self, job: Job) {
+        self.queue.lock().jobs.push_back(job);
+        self.woken();
+    }
+
+    /// Arranges what an append or a configuration change asked for.
+    pub fn arrange(&self, partition: &Arc<Partition>, due: FlushDue) {
+        match due {
+            FlushDue::No => {}
+            FlushDue::Now => self.push(Job::Flush(Arc::clone(partition))),
+            FlushDue::At(at) => {
+                let mut queue = self.queue.lock();
+                queue.timers_made += 1;
+                let key = (at, queue.timers_made);
+                queue.timers.insert(key, Arc::clone(partition));
+                let first = queue.timers.first_key_value().is_some_and(|(next, _)| *next == key);
+                drop(queue);
+                if first {
+                    self.woken();
+                }
+            }
+        }
+    }
+
+    fn woken(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+
+    /// Queues the partitions whose timers rang; returns when the next one rings.
+    pub fn ring_timers(&self, now: Instant) -> Option<Instant> {
+        loop {
+            let partition = {
+                let mut queue = self.queue.lock();
+                let entry = queue.timers.first_entry()?;
+                let at = entry.key().0;
+                if at > now {
+                    return Some(at);
+                }
+                entry.remove()
+            };
+            if partition.flush_timer_rang() {
+                self.push(Job::Flush(partition));
+            }
+        }
+    }
+
+    /// Takes one job and carries it out; false when there was none. Blocks as long as the disk does.
+    pub fn run_one(&self) -> bool {
+        let Some(job) = self.take() else { return false };
+        self.run(job);
+        true
+    }
+
+    /// Takes one job out, for a scheduler that carries it out itself.
+    pub fn take(&self) -> Option<Job> {
+        self.queue.lock().jobs.pop_front()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.lock().jobs.is_empty()
+    }
+
+    pub fn run(&self, job: Job) {
+        match job {
+            Job::Flush(partition) => self.flush(partition),
+            Job::WriteBack(write_back) => {
+                if let Err(error) = write_back.run() {
+                    tracing::debug!(%error, "a write-back hint failed");
+                }
+            }
+            Job::RemoveDir { disk, path } => {
+                if let Err(error) = disk.remove_dir_all(&path) {
+                    tracing::warn!(path, %error, "a deleted log could not be removed");
+                }
+            }
+        }
+    }
+
+    fn flush(&self, partition: Arc<Partition>) {
+        let Some(flush) = partition.begin_flush() else { return };
+        let result = flush.run();
+        if let Err(error) = &result {
+            tracing::error!(
+                partition = ?partition, %error,
+                "a sync failed: the partition is offline until the broker is restarted"
+            );
+        }
+        if partition.finish_flush(flush, result) {
+            self.push(Job::Flush(partition));
+        }
+    }
+}

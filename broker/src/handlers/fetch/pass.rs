@@ -1,0 +1,193 @@
+//! One reading of the partitions of a fetch, and the readings again after something changed. It
+//! keeps what it found and re-reads only partitions whose change counter moved.
+
+use std::sync::Arc;
+
+use ottla_protocol::error::ErrorCode;
+use ottla_protocol::leader_hint::CurrentLeader;
+
+use crate::broker::Logs;
+use crate::config::Compression;
+use crate::errors::ToErrorCode;
+use crate::fetch_session::{Plan, Said};
+use crate::handlers::hosted;
+use crate::partition::{Isolation, Partition, PartitionError, PartitionRead, ReadFrom};
+use ottla_protocol::types::Offset;
+
+/// What was found at one target.
+pub(super) enum Found {
+    NotRead,
+    Read(PartitionRead),
+    Failed(ErrorCode, Option<CurrentLeader>),
+}
+
+/// A fetch's targets and what was found at each.
+pub(super) struct Pass {
+    pub(super) plan: Plan,
+    pub(super) found: Vec<Found>,
+    /// The change counter of each hosted partition from before its reading.
+    seen: Vec<u64>,
+    max_bytes: u32,
+    isolation: Isolation,
+    refuse_zstd: bool,
+    size_bytes: u64,
+    /// Something must be told at once, whatever the number of bytes.
+    urgent: bool,
+}
+
+impl Pass {
+    pub(super) fn new(
+        plan: Plan,
+        max_bytes: u32,
+        isolation: Isolation,
+        refuse_zstd: bool,
+    ) -> Pass {
+        let found = plan.targets.iter().map(|_| Found::NotRead).collect();
+        let seen = vec![0; plan.targets.len()];
+        let (size_bytes, urgent) = (0, false);
+        Pass { plan, found, seen, max_bytes, isolation, refuse_zstd, size_bytes, urgent }
+    }
+
+    /// Reads every target; the first one with data gives at least one batch.
+    pub(super) fn read_all(&mut self, logs: &Logs<'_>) {
+        for index in 0..self.plan.targets.len() {
+            self.read(index, logs);
+        }
+    }
+
+    /// Reads the targets again whose partitions changed; false when none did.
+    pub(super) fn read_changed(&mut self, logs: &Logs<'_>) -> bool {
+        let mut any = false;
+        for index in 0..self.plan.targets.len() {
+            let changed = match &self.plan.targets[index].hosted {
+                Some(partition) => partition.changes() != self.seen[index],
+                None => false,
+            };
+            if changed {
+                self.take_back(index);
+                self.read(index, logs);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn take_back(&mut self, index: usize) {
+        if let Found::Read(read) = std::mem::replace(&mut self.found[index], Found::NotRead) {
+            self.size_bytes -= read.size_bytes;
+        }
+    }
+
+    fn read(&mut self, index: usize, logs: &Logs<'_>) {
+        let found = match self.partition(index, logs) {
+            Ok(partition) => {
+                self.seen[index] = partition.changes();
+                match self.read_partition(index, &partition) {
+                    Ok(read) => Found::Read(read),
+                    Err(error) => Found::Failed(error.error_code(), None),
+                }
+            }
+            Err((error, leader)) => Found::Failed(error, leader),
+        };
+        match &found {
+            Found::Read(read) => {
+                self.size_bytes += read.size_bytes;
+                self.urgent |= read.diverging.is_some();
+            }
+            Found::Failed(..) => self.urgent = true,
+            Found::NotRead => {}
+        }
+        self.found[index] = found;
+    }
+
+    /// The hosted partition of a target, from the session's memory or looked up.
+    fn partition(
+        &mut self,
+        index: usize,
+        logs: &Logs<'_>,
+    ) -> Result<Arc<Partition>, (ErrorCode, Option<CurrentLeader>)> {
+        let target = &mut self.plan.targets[index];
+        if let Some(partition) = &target.hosted
+            && partition.is_hosted()
+        {
+            return Ok(Arc::clone(partition));
+        }
+        let topic = hosted::topic(logs, &target.topic);
+        let found = hosted::partition(logs, &target.topic, topic.as_deref(), target.partition)?;
+        target.hosted = Some(Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn read_partition(
+        &self,
+        index: usize,
+        partition: &Partition,
+    ) -> Result<PartitionRead, ReadRefused> {
+        if self.refuse_zstd && partition.config().compression == Compression::Zstd {
+            return Err(ReadRefused::Zstd);
+        }
+        let target = &self.plan.targets[index];
+        let left = u64::from(self.max_bytes).saturating_sub(self.size_bytes);
+        let read = partition.read(&ReadFrom {
+            offset: target.offset,
+            max_bytes: target.max_bytes.min(u32::try_from(left).unwrap_or(u32::MAX)),
+            at_least_one: self.size_bytes == 0,
+            isolation: self.isolation,
+            current_leader_epoch: target.current_leader_epoch,
+            last_fetched_epoch: target.last_fetched_epoch,
+        })?;
+        Ok(read)
+    }
+
+    /// True when the answer need not wait: enough bytes, nothing to wait for, or bad news.
+    pub(super) fn is_complete(&self, min_bytes: u64) -> bool {
+        self.urgent || self.plan.targets.is_empty() || self.size_bytes >= min_bytes
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Each hosted partition with its change counter from before its reading.
+    pub(super) fn watched(&self) -> impl Iterator<Item = (&Arc<Partition>, u64)> {
+        let hosted = self.plan.targets.iter().zip(&self.seen);
+        hosted.filter_map(|(target, seen)| Some((target.hosted.as_ref()?, *seen)))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReadRefused {
+    #[error("zstd needs Fetch version 10")]
+    Zstd,
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+}
+
+impl ReadRefused {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            ReadRefused::Zstd => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            ReadRefused::Partition(error) => error.error_code(),
+        }
+    }
+}
+
+impl Found {
+    /// What the answer says, as far as the session cares.
+    pub(super) fn said(&self) -> Said {
+        match self {
+            Found::Read(read) => Said {
+                has_records: read.size_bytes > 0,
+                must_be_told: read.diverging.is_some(),
+                high_watermark: read.marks.high_watermark,
+                log_start_offset: read.marks.log_start_offset,
+            },
+            Found::NotRead | Found::Failed(..) => Said {
+                has_records: false,
+                must_be_told: true,
+                high_watermark: Offset(-1),
+                log_start_offset: Offset(-1),
+            },
+        }
+    }
+}

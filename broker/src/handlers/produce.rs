@@ -1,0 +1,350 @@
+//! Produce, the hot path: the frame is walked in place, each batch is checked (framing and CRC)
+//! before any lock, appended under its partition's lock, and the answer waits as long as the acks
+//! and the topic's durability class say.
+//!
+//! Large batches are cut out of the frame without a copy; small ones are copied once, so that a
+//! hundred bytes kept for readers do not pin the connection's buffer. Errors are per partition; with
+//! acks=0 there is nobody to tell, so any error ends the connection.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use ottla_protocol::batch::{BatchError, RecordBatch};
+use ottla_protocol::error::ErrorCode;
+use ottla_protocol::leader_hint::CurrentLeader;
+use ottla_protocol::produce_view::{ProducePartition, ProduceView};
+use ottla_protocol::produce_writer::{ProducePartitionResponse, ProduceWriter};
+use ottla_protocol::types::{Offset, TopicId};
+use ottla_storage::log::AppendError;
+
+use super::hosted;
+use crate::broker::Broker;
+use crate::clock::deadline_after_ms;
+use crate::config::ListenerName;
+use crate::context::RequestContext;
+use crate::errors::ToErrorCode;
+use crate::flusher::Job;
+use crate::metadata::TopicKey;
+use crate::partition::map::HostedTopic;
+use crate::partition::{Appended, Partition, PartitionError};
+use crate::purgatory::{LazyWait, ProduceWait, Waiter};
+use crate::reply::{Answer, CloseReason, Parked, Reply};
+
+/// Batches below this size are copied out of the frame.
+const COPY_BELOW_BYTES: usize = 64 * 1024;
+/// The first version in which topics are given by id.
+const TOPIC_ID_FROM: i16 = 13;
+
+pub fn handle(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
+    let view = match ProduceView::parse(&body, ctx.version) {
+        Ok(view) => view,
+        Err(error) => {
+            tracing::debug!(version = ctx.version, peer = %ctx.peer, %error, "bad produce request");
+            return Reply::Close(CloseReason::BadRequest);
+        }
+    };
+    let mut wait = LazyWait::new(ctx.signal);
+    let produce = append_all(ctx, &view, body, &mut wait);
+    let wait = wait.finish();
+    if view.acks == 0 {
+        let failed = produce.partitions.iter().any(|partition| !partition.error.is_ok());
+        return if failed { Reply::Close(CloseReason::ProduceFailedWithoutAcks) } else { Reply::NoReply };
+    }
+    match wait {
+        None => Reply::Now(produce.write()),
+        Some(wait) => {
+            let deadline = deadline_after_ms(ctx.now, view.timeout_ms);
+            Reply::Parked(Box::new(AwaitCommit { produce, wait, deadline }))
+        }
+    }
+}
+
+/// One request on its way: what its topics are and what happened to each partition so far.
+struct Produce {
+    broker: Arc<Broker>,
+    listener: ListenerName,
+    version: i16,
+    correlation_id: i32,
+    topics: Vec<(TopicKey, usize)>,
+    partitions: Vec<Outcome>,
+}
+
+struct Outcome {
+    index: i32,
+    error: ErrorCode,
+    base_offset: Offset,
+    log_append_time_ms: i64,
+    log_start_offset: Offset,
+    message: Option<String>,
+    record_errors: Vec<(i32, Option<String>)>,
+    current_leader: Option<CurrentLeader>,
+    /// Not committed yet: the partition and the high watermark that commits the batch.
+    awaits: Option<(Arc<Partition>, Offset)>,
+}
+
+/// Why a partition's records were refused before its log saw them.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("acks must be -1, 0 or 1")]
+    RequiredAcks,
+    #[error("a partition of the request has no records")]
+    NoRecords,
+    #[error("the batch is not one whole batch of magic 2: {0}")]
+    Batch(#[from] BatchError),
+    #[error("the checksum of the batch does not match its bytes")]
+    Checksum,
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+}
+
+impl ToErrorCode for Refused {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Refused::RequiredAcks => ErrorCode::INVALID_REQUIRED_ACKS,
+            Refused::NoRecords => ErrorCode::INVALID_RECORD,
+            Refused::Batch(BatchError::Magic { .. }) => ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+            Refused::Batch(BatchError::Truncated { .. } | BatchError::Length { .. }) => {
+                ErrorCode::CORRUPT_MESSAGE
+            }
+            Refused::Batch(BatchError::Codec { .. }) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            Refused::Batch(BatchError::Trailing { .. }) => ErrorCode::INVALID_RECORD,
+            Refused::Batch(BatchError::TooLarge) => ErrorCode::MESSAGE_TOO_LARGE,
+            Refused::Checksum => ErrorCode::CORRUPT_MESSAGE,
+            Refused::Partition(error) => error.error_code(),
+        }
+    }
+}
+
+fn append_all(
+    ctx: &RequestContext<'_>,
+    view: &ProduceView,
+    body: BytesMut,
+    wait: &mut LazyWait<'_>,
+) -> Produce {
+    let logs = ctx.broker.logs();
+    let mut produce = Produce {
+        broker: Arc::clone(ctx.broker),
+        listener: ctx.listener.clone(),
+        version: ctx.version,
+        correlation_id: ctx.correlation_id,
+        topics: Vec::with_capacity(view.topics().len()),
+        partitions: Vec::with_capacity(view.all_partitions().len()),
+    };
+    // Names are read before the body is taken apart.
+    let topics: Vec<(TopicKey, Option<Arc<HostedTopic>>)> = view
+        .topics()
+        .iter()
+        .map(|topic| {
+            let key = topic_key(ctx, topic.topic_id, topic.name(&body));
+            let hosted = hosted::topic(&logs, &key);
+            (key, hosted)
+        })
+        .collect();
+    let mut records = Records { body, consumed: 0 };
+    let now_ms = logs.clock.wall_ms();
+    for (topic, (key, hosted)) in view.topics().iter().zip(topics) {
+        for asked in view.partitions(topic) {
+            let outcome = match hosted::partition(&logs, &key, hosted.as_deref(), asked.index) {
+                Ok(partition) => {
+                    let batch = records.take(asked, view.acks);
+                    let wait = (view.acks != 0).then_some(&mut *wait);
+                    append(ctx, &partition, asked.index, batch, now_ms, wait)
+                }
+                Err((error, leader)) => {
+                    Outcome { current_leader: leader, ..Outcome::failed(asked.index, error) }
+                }
+            };
+            produce.partitions.push(outcome);
+        }
+        produce.topics.push((key, topic.partition_count()));
+    }
+    produce
+}
+
+fn topic_key(ctx: &RequestContext<'_>, id: TopicId, name: &str) -> TopicKey {
+    if ctx.version >= TOPIC_ID_FROM {
+        return TopicKey::Id(id);
+    }
+    // The interned name of a topic we host; a copy of anything else.
+    match ctx.broker.partitions.topic(name) {
+        Some(hosted) => TopicKey::Name(Arc::clone(&hosted.name)),
+        None => TopicKey::Name(Arc::from(name)),
+    }
+}
+
+/// Cuts the batches out of the body, front to back.
+struct Records {
+    body: BytesMut,
+    consumed: usize,
+}
+
+impl Records {
+    fn take(&mut self, asked: &ProducePartition, acks: i16) -> Result<RecordBatch, Refused> {
+        if !matches!(acks, -1..=1) {
+            return Err(Refused::RequiredAcks);
+        }
+        let range = asked.records().filter(|range| !range.is_empty()).ok_or(Refused::NoRecords)?;
+        self.body.advance(range.start - self.consumed);
+        let bytes = self.body.split_to(range.len());
+        self.consumed = range.end;
+        let bytes =
+            if bytes.len() < COPY_BELOW_BYTES { BytesMut::from(&bytes[..]) } else { bytes };
+        let batch = RecordBatch::from_bytes(bytes)?;
+        if !batch.view().crc_is_valid() {
+            return Err(Refused::Checksum);
+        }
+        Ok(batch)
+    }
+}
+
+fn append(
+    ctx: &RequestContext<'_>,
+    partition: &Arc<Partition>,
+    index: i32,
+    batch: Result<RecordBatch, Refused>,
+    now_ms: i64,
+    wait: Option<&mut LazyWait<'_>>,
+) -> Outcome {
+    let acks = wait.is_some();
+    let appended = batch.and_then(|batch| {
+        Ok(partition.append(batch, ctx.version, (ctx.now, now_ms), wait)?)
+    });
+    match appended {
+        Ok(appended) => accepted(ctx, partition, index, appended, acks),
+        Err(refused) => {
+            tracing::debug!(?partition, peer = %ctx.peer, error = %refused, "refused a batch");
+            Outcome {
+                record_errors: record_errors(&refused),
+                message: Some(refused.to_string()),
+                ..Outcome::failed(index, refused.error_code())
+            }
+        }
+    }
+}
+
+fn accepted(
+    ctx: &RequestContext<'_>,
+    partition: &Arc<Partition>,
+    index: i32,
+    appended: Appended,
+    acks: bool,
+) -> Outcome {
+    ctx.broker.flush.arrange(partition, appended.flush);
+    if let Some(write_back) = appended.write_back {
+        ctx.broker.flush.push(Job::WriteBack(write_back));
+    }
+    let awaits =
+        (acks && !appended.committed).then(|| (Arc::clone(partition), appended.end_offset));
+    Outcome {
+        base_offset: appended.base_offset,
+        log_append_time_ms: appended.log_append_time_ms,
+        log_start_offset: appended.log_start_offset,
+        awaits,
+        ..Outcome::failed(index, ErrorCode::NONE)
+    }
+}
+
+fn record_errors(refused: &Refused) -> Vec<(i32, Option<String>)> {
+    let Refused::Partition(PartitionError::Append(AppendError::InvalidRecord(invalid))) = refused
+    else {
+        return Vec::new();
+    };
+    let index = invalid.record_index().and_then(|index| i32::try_from(index).ok());
+    index.map(|index| (index, Some(invalid.to_string()))).into_iter().collect()
+}
+
+impl Outcome {
+    fn failed(index: i32, error: ErrorCode) -> Outcome {
+        Outcome {
+            index,
+            error,
+            base_offset: Offset(-1),
+            log_append_time_ms: -1,
+            log_start_offset: Offset(-1),
+            message: None,
+            record_errors: Vec::new(),
+            current_leader: None,
+            awaits: None,
+        }
+    }
+
+    /// The batch was appended but its commit did not come: the client must not count on it.
+    fn not_committed(&mut self, error: ErrorCode) {
+        *self = Outcome::failed(self.index, error);
+    }
+}
+
+impl Produce {
+    fn write(&self) -> Answer {
+        let mut writer =
+            ProduceWriter::new(self.correlation_id, self.version, self.topics.len());
+        let mut partitions = self.partitions.iter();
+        for (key, count) in &self.topics {
+            writer.topic(key.name(), key.id(), *count);
+            for outcome in partitions.by_ref().take(*count) {
+                outcome.write(&mut writer);
+            }
+        }
+        let mut leaders =
+            self.partitions.iter().filter_map(|outcome| outcome.current_leader).peekable();
+        if leaders.peek().is_none() {
+            return Answer::Bytes(writer.finish(0, &[]));
+        }
+        let image = self.broker.metadata.image();
+        let endpoints = hosted::endpoints(&image, &self.listener, leaders);
+        Answer::Bytes(writer.finish(0, &endpoints))
+    }
+}
+
+impl Outcome {
+    fn write(&self, writer: &mut ProduceWriter) {
+        let record_errors: Vec<(i32, Option<&str>)> = self
+            .record_errors
+            .iter()
+            .map(|(index, message)| (*index, message.as_deref()))
+            .collect();
+        writer.partition(&ProducePartitionResponse {
+            index: self.index,
+            error: self.error,
+            base_offset: self.base_offset,
+            log_append_time_ms: self.log_append_time_ms,
+            log_start_offset: self.log_start_offset,
+            record_errors: &record_errors,
+            error_message: self.message.as_deref(),
+            current_leader: self.current_leader,
+        });
+    }
+}
+
+/// Appended, and waiting until every partition's high watermark has passed its batch.
+struct AwaitCommit {
+    produce: Produce,
+    wait: Arc<ProduceWait>,
+    deadline: Instant,
+}
+
+impl Parked<Answer> for AwaitCommit {
+    fn waiter(&self) -> &Arc<Waiter> {
+        self.wait.waiter()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.deadline)
+    }
+
+    fn resume(&mut self, now: Instant) -> Option<Answer> {
+        self.wait.waiter().rearm();
+        let mut pending = false;
+        for outcome in &mut self.produce.partitions {
+            let Some((partition, end_offset)) = &outcome.awaits else { continue };
+            match partition.is_committed(*end_offset) {
+                Ok(true) => outcome.awaits = None,
+                Ok(false) if now < self.deadline => pending = true,
+                Ok(false) => outcome.not_committed(ErrorCode::REQUEST_TIMED_OUT),
+                Err(error) => outcome.not_committed(error.error_code()),
+            }
+        }
+        (!pending).then(|| self.produce.write())
+    }
+}

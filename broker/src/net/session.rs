@@ -1,0 +1,214 @@
+//! One connection's task: reads into the machine's buffer, lets it work, sends its output, keeps its
+//! deadlines. A client that sends nothing or does not read is closed after a while; a panic in a
+//! handler ends this connection and no other.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use ottla_protocol::frame::Piece;
+use ottla_storage::disk::RecordData;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
+use tokio::sync::{Notify, watch};
+use tokio::time::Sleep;
+
+use super::outbox::{Outbox, Sent};
+use crate::broker::Broker;
+use crate::config::ListenerName;
+use crate::connection::Connection;
+use crate::purgatory::ConnectionSignal;
+use crate::reply::CloseReason;
+
+/// A client that takes none of its answers for this long is not coming back.
+const SLOW_READER_MAX: Duration = Duration::from_secs(120);
+/// Requests begun before a shutdown may finish for this long.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// With more than this waiting to be sent, no further requests are begun.
+const PENDING_BYTES_MAX: usize = 1024 * 1024;
+/// Stands for "no deadline".
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Serves one client until one of both sides ends it; says why.
+pub(super) async fn serve(
+    broker: Arc<Broker>,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    listener: ListenerName,
+    shutdown: watch::Receiver<bool>,
+) -> CloseReason {
+    let notify = Arc::new(Notify::new());
+    let raised = Arc::clone(&notify);
+    let signal = ConnectionSignal::new(move || raised.notify_one());
+    let connection = Connection::new(Arc::clone(&broker), peer, listener, signal);
+    let now = broker.clock.now();
+    let session = Session {
+        connection,
+        outbox: Outbox::default(),
+        taken: Vec::new(),
+        idle_max: broker.config.connections_max_idle_ms.map(Duration::from_millis),
+        last_request: now,
+        last_progress: now,
+        drain_until: None,
+        broker,
+    };
+    session.run(&mut socket, &notify, shutdown).await
+}
+
+struct Session {
+    broker: Arc<Broker>,
+    connection: Connection,
+    outbox: Outbox,
+    /// Reused between turns.
+    taken: Vec<Piece<RecordData>>,
+    idle_max: Option<Duration>,
+    last_request: Instant,
+    /// When bytes last went out, or there were none to send.
+    last_progress: Instant,
+    drain_until: Option<Instant>,
+}
+
+enum Event {
+    Received(usize),
+    Ended,
+    Writable,
+    Signal,
+    Deadline,
+    Shutdown,
+    ColdPart,
+    Failed,
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        socket: &mut TcpStream,
+        notify: &Notify,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> CloseReason {
+        let (mut reader, writer) = socket.split();
+        let writer: &TcpStream = writer.as_ref();
+        let mut sleep = pin!(tokio::time::sleep(FAR));
+        loop {
+            let now = self.broker.clock.now();
+            let mut again = false;
+            if self.outbox.pending_bytes() < PENDING_BYTES_MAX {
+                again = self.connection.process(now);
+                self.connection.take_output(&mut self.taken);
+                self.outbox.push_all(&mut self.taken);
+            }
+            let sent = match self.send(writer, now) {
+                Ok(sent) => sent,
+                Err(_) => return CloseReason::Network,
+            };
+            if let Some(reason) = self.finished(now, sent) {
+                return reason;
+            }
+            if again || sent == Sent::Turn {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            set_deadline(sleep.as_mut(), self.deadline(sent));
+            let draining = self.drain_until.is_some();
+            let reads = self.connection.wants_read()
+                && self.outbox.pending_bytes() < PENDING_BYTES_MAX
+                && !draining;
+            let event = tokio::select! {
+                biased;
+                () = notify.notified() => Event::Signal,
+                received = receive(&mut reader, &mut self.connection), if reads => match received {
+                    Ok(0) => Event::Ended,
+                    Ok(bytes) => Event::Received(bytes),
+                    Err(_) => Event::Failed,
+                },
+                ready = writer.writable(), if sent == Sent::Blocked => match ready {
+                    Ok(()) => Event::Writable,
+                    Err(_) => Event::Failed,
+                },
+                read = self.outbox.cold_part(), if sent == Sent::Cold => match read {
+                    Ok(()) => Event::ColdPart,
+                    Err(_) => Event::Failed,
+                },
+                () = sleep.as_mut() => Event::Deadline,
+                _ = shutdown.wait_for(|stop| *stop), if !draining => Event::Shutdown,
+            };
+            match event {
+                Event::Received(_) => self.last_request = self.broker.clock.now(),
+                Event::Ended => return CloseReason::ClientClosed,
+                Event::Failed => return CloseReason::Network,
+                Event::Shutdown => self.drain_until = Some(self.broker.clock.now() + DRAIN_MAX),
+                Event::Writable | Event::Signal | Event::Deadline | Event::ColdPart => {}
+            }
+        }
+    }
+
+    fn send(&mut self, socket: &TcpStream, now: Instant) -> io::Result<Sent> {
+        let before = self.outbox.sent_bytes();
+        let sent = self.outbox.send(socket)?;
+        if sent == Sent::All || self.outbox.sent_bytes() > before {
+            self.last_progress = now;
+        }
+        Ok(sent)
+    }
+
+    /// Why the connection ends now, if it does.
+    fn finished(&self, now: Instant, sent: Sent) -> Option<CloseReason> {
+        if let Some(reason) = self.connection.close_reason()
+            && (sent == Sent::All || sent == Sent::Blocked)
+        {
+            return Some(reason);
+        }
+        if sent == Sent::Blocked && now >= self.last_progress + SLOW_READER_MAX {
+            return Some(CloseReason::SlowReader);
+        }
+        if let Some(until) = self.drain_until
+            && (now >= until || (self.connection.in_flight() == 0 && sent == Sent::All))
+        {
+            return Some(CloseReason::Shutdown);
+        }
+        let idle = self.connection.in_flight() == 0 && sent == Sent::All;
+        let limit = self.idle_max?;
+        (idle && now >= self.last_request + limit).then_some(CloseReason::Idle)
+    }
+
+    fn deadline(&self, sent: Sent) -> Instant {
+        let idle = self.idle_max.map(|limit| self.last_request + limit);
+        let slow = (sent == Sent::Blocked).then(|| self.last_progress + SLOW_READER_MAX);
+        let parked = self.connection.next_deadline();
+        let all = [idle, slow, parked, self.drain_until];
+        all.into_iter().flatten().min().unwrap_or_else(|| self.last_request + FAR)
+    }
+}
+
+/// Moves the timer only when it would ring too late: for every request it would cost more than a
+/// wake-up that finds nothing to do.
+fn set_deadline(sleep: std::pin::Pin<&mut Sleep>, deadline: Instant) {
+    let deadline = tokio::time::Instant::from_std(deadline);
+    if sleep.deadline() > deadline || sleep.is_elapsed() {
+        sleep.reset(deadline);
+    }
+}
+
+/// Waits for bytes before it asks for a buffer: an idle connection holds none. Cancel safe.
+async fn receive(reader: &mut ReadHalf<'_>, connection: &mut Connection) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let stream: &TcpStream = reader.as_ref();
+        match stream.poll_read_ready(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {
+                connection.release_buffers();
+                return Poll::Pending;
+            }
+        }
+        let read = pin!(reader.read_buf(connection.read_buffer()));
+        let read = ready!(read.poll(cx));
+        Poll::Ready(read)
+    })
+    .await
+}
