@@ -113,8 +113,48 @@ macro_rules! row {
 }
 
 /// Everything this broker answers.
-pub const APIS: &[Api] =
-    &[row!(ApiVersionsRequest, 0 - 4, cluster => handlers::api_versions::handle)];
+pub const APIS: &[Api] = &[
+    row!(MetadataRequest, 0 - 13, topics => handlers::metadata::handle),
+    row!(FindCoordinatorRequest, 0 - 6, cluster => handlers::find_coordinator::handle),
+    row!(ApiVersionsRequest, 0 - 4, cluster => handlers::api_versions::handle),
+    row!(DeleteTopicsRequest, 1 - 6, topics => handlers::delete_topics::handle),
+    row!(DescribeAclsRequest, 1 - 3, cluster => handlers::acls::describe),
+    row!(CreateAclsRequest, 1 - 3, cluster => handlers::acls::create),
+    row!(DeleteAclsRequest, 1 - 3, cluster => handlers::acls::delete),
+    row!(CreatePartitionsRequest, 0 - 3, topics => handlers::create_partitions::handle),
+    row!(CreateDelegationTokenRequest, 1 - 3, cluster => handlers::delegation_tokens::create),
+    row!(RenewDelegationTokenRequest, 1 - 2, cluster => handlers::delegation_tokens::renew),
+    row!(ExpireDelegationTokenRequest, 1 - 2, cluster => handlers::delegation_tokens::expire),
+    row!(DescribeDelegationTokenRequest, 1 - 3, cluster => handlers::delegation_tokens::describe),
+    row!(ElectLeadersRequest, 0 - 2, topics => handlers::elect_leaders::handle),
+    row!(
+        AlterPartitionReassignmentsRequest, 0 - 1,
+        topics => handlers::partition_reassignments::alter
+    ),
+    row!(
+        ListPartitionReassignmentsRequest, 0 - 0,
+        topics => handlers::partition_reassignments::list
+    ),
+    row!(DescribeClientQuotasRequest, 0 - 1, cluster => handlers::client_quotas::describe),
+    row!(AlterClientQuotasRequest, 0 - 1, cluster => handlers::client_quotas::alter),
+    row!(
+        DescribeUserScramCredentialsRequest, 0 - 0,
+        cluster => handlers::scram_credentials::describe
+    ),
+    row!(AlterUserScramCredentialsRequest, 0 - 0, cluster => handlers::scram_credentials::alter),
+    row!(UpdateFeaturesRequest, 0 - 2, cluster => handlers::update_features::handle),
+    row!(DescribeClusterRequest, 0 - 2, cluster => handlers::describe_cluster::handle),
+    row!(UnregisterBrokerRequest, 0 - 0, cluster => handlers::unregister_broker::handle),
+    row!(DescribeTransactionsRequest, 0 - 0, cluster => handlers::transactions::describe),
+    row!(ListTransactionsRequest, 0 - 2, cluster => handlers::transactions::list),
+    row!(ListConfigResourcesRequest, 0 - 1, configs => handlers::list_config_resources::handle),
+    row!(
+        DescribeTopicPartitionsRequest, 0 - 0,
+        topics => handlers::describe_topic_partitions::handle
+    ),
+    row!(AddRaftVoterRequest, 0 - 0, cluster => handlers::raft_voters::add),
+    row!(RemoveRaftVoterRequest, 0 - 0, cluster => handlers::raft_voters::remove),
+];
 
 fn run_decoded<R: Request>(
     ctx: &RequestContext<'_>,

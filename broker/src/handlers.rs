@@ -1,4 +1,26 @@
 //! One file per API: translate the wire's words into ours, call, translate back. No state lives here, and
 //! differences between versions are handled here and nowhere below.
 
+pub mod acls;
 pub mod api_versions;
+pub mod client_quotas;
+pub mod create_partitions;
+pub mod delegation_tokens;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_topic_partitions;
+pub mod elect_leaders;
+pub mod find_coordinator;
+pub mod list_config_resources;
+pub mod metadata;
+pub mod partition_reassignments;
+pub mod raft_voters;
+mod resource;
+pub mod scram_credentials;
+pub mod transactions;
+pub mod unregister_broker;
+pub mod update_features;
+mod wire;
+
+#[cfg(test)]
+pub(crate) mod testing;

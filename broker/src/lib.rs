@@ -10,6 +10,7 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod errors;
 pub mod handlers;
 pub mod metadata;
 mod producer_ids;

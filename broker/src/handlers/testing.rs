@@ -1,0 +1,267 @@
+//! A broker for handler tests: the real core and the real decider, without raft, sockets, threads or files.
+//! Requests go through the real door, as encoded frames in every version, so each call also proves that the
+//! request is decoded behind the guard and that the answer fits the version.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use ottla_controller::command::{CreateTopics, NewTopic, TopicDefaults};
+use ottla_controller::record::{
+    BrokerEndpoint, BrokerEpoch, BrokerRegistrationRecord, ConfigResource, MetadataRecord,
+};
+use ottla_controller::{Command, CommandReply, Limits, MetadataDelta, MetadataImage, decide};
+use ottla_protocol::messages::{Request, Response, decode_response, encode_request};
+use ottla_protocol::types::BrokerId;
+use ottla_storage::disk::MemoryDisk;
+use parking_lot::Mutex;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use uuid::Uuid;
+
+use crate::api::{Caller, dispatch};
+use crate::broker::{Broker, ControllerHandle, Done, LogDir, LogDirs};
+use crate::clock::RealClock;
+use crate::config::{Config, ListenerName};
+use crate::metadata::MetadataCache;
+use crate::producer_ids::ProducerIds;
+use crate::purgatory::ConnectionSignal;
+use crate::reply::{Answer, Reply};
+
+/// Decides and applies at once, in the caller's thread.
+struct InlineController {
+    broker: OnceLock<Weak<Broker>>,
+    rng: Mutex<StdRng>,
+    silent: AtomicBool,
+}
+
+impl ControllerHandle for InlineController {
+    fn submit(&self, command: Command, done: Done) {
+        if self.silent.load(Ordering::Relaxed) {
+            return;
+        }
+        let broker = self.broker.get().unwrap().upgrade().unwrap();
+        let image = broker.metadata.image();
+        let decision = decide(&image, &Limits::default(), &command, &mut *self.rng.lock());
+        apply(&broker, &decision.records);
+        done(decision.reply);
+    }
+}
+
+fn apply(broker: &Arc<Broker>, records: &[MetadataRecord]) {
+    let mut image = MetadataImage::clone(&broker.metadata.image());
+    let mut delta = MetadataDelta::default();
+    for record in records {
+        delta.replay(&mut image, record);
+    }
+    broker.metadata.publish(Arc::new(image));
+}
+
+fn core(config: Arc<Config>, controller: Arc<InlineController>) -> Arc<Broker> {
+    let disk = Arc::new(MemoryDisk::new());
+    Arc::new(Broker {
+        node_id: BrokerId(1),
+        config,
+        clock: Arc::new(RealClock),
+        metadata: MetadataCache::new(Arc::new(MetadataImage::empty())),
+        controller,
+        log_dirs: LogDirs(vec![LogDir {
+            path: Arc::from("/data"),
+            disk,
+        }]),
+        producer_ids: ProducerIds::default(),
+        rng: Broker::seeded_rng(7),
+    })
+}
+
+/// See the module documentation.
+pub(crate) struct TestBroker {
+    pub(crate) broker: Arc<Broker>,
+    controller: Arc<InlineController>,
+    signal: Arc<ConnectionSignal>,
+    now: Instant,
+}
+
+impl TestBroker {
+    pub(crate) fn new() -> TestBroker {
+        TestBroker::with_config(&[])
+    }
+
+    pub(crate) fn with_config(pairs: &[(&str, &str)]) -> TestBroker {
+        let mut all: BTreeMap<&str, &str> = BTreeMap::from([("node.id", "1")]);
+        all.extend(pairs.iter().copied());
+        let config = Arc::new(Config::from_pairs(all).unwrap());
+        let controller = Arc::new(InlineController {
+            broker: OnceLock::new(),
+            rng: Mutex::new(StdRng::seed_from_u64(7)),
+            silent: AtomicBool::new(false),
+        });
+        let broker = core(config, controller.clone());
+        controller.broker.set(Arc::downgrade(&broker)).unwrap();
+        let cluster_id = Arc::from("dGVzdC1jbHVzdGVyLWlkMQ");
+        let records = [MetadataRecord::Cluster { cluster_id }, registration(false)];
+        apply(&broker, &records);
+        let signal = ConnectionSignal::new(|| {});
+        TestBroker {
+            broker,
+            controller,
+            signal,
+            now: Instant::now(),
+        }
+    }
+
+    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+        self.broker.metadata.image()
+    }
+
+    pub(crate) fn topic_id(&self, name: &str) -> Uuid {
+        self.image().topics.by_name(name).unwrap().id.0
+    }
+
+    pub(crate) fn create_topic(&self, name: &str, partitions: i32) {
+        self.create_topic_with(name, partitions, 1);
+    }
+
+    pub(crate) fn create_topic_with(&self, name: &str, partitions: i32, replication_factor: i16) {
+        let topic = NewTopic {
+            name: Arc::from(name),
+            partitions,
+            replication_factor,
+            assignments: Vec::new(),
+            configs: BTreeMap::new(),
+        };
+        let command = Command::CreateTopics(CreateTopics {
+            topics: vec![topic],
+            defaults: TopicDefaults {
+                partitions: 1,
+                replication_factor: 1,
+            },
+            validate_only: false,
+        });
+        self.controller.submit(
+            command,
+            Box::new(|reply| {
+                let CommandReply::TopicsCreated(results) = reply else {
+                    panic!("{reply:?}")
+                };
+                results[0].1.as_ref().unwrap();
+            }),
+        );
+    }
+
+    /// From now on the controller takes commands and never answers.
+    pub(crate) fn silence_controller(&self) {
+        self.controller.silent.store(true, Ordering::Relaxed);
+    }
+
+    /// The only broker is no longer there, as far as the metadata knows; its partitions lose their leader.
+    pub(crate) fn fence(&self) {
+        apply(&self.broker, &[registration(true)]);
+    }
+
+    pub(crate) fn set_group_config(&self, group: &str, key: &str, value: &str) {
+        let record = MetadataRecord::Config {
+            resource: ConfigResource::Group(Arc::from(group)),
+            name: Arc::from(key),
+            value: Some(Arc::from(value)),
+        };
+        apply(&self.broker, &[record]);
+    }
+
+    /// The answer to a request that came in on the client listener.
+    pub(crate) fn call<R: Request>(&self, version: i16, request: R) -> R::Response
+    where
+        R::Response: Response,
+    {
+        self.call_on("PLAINTEXT", version, request)
+    }
+
+    pub(crate) fn call_on<R: Request>(
+        &self,
+        listener: &str,
+        version: i16,
+        request: R,
+    ) -> R::Response
+    where
+        R::Response: Response,
+    {
+        let answer = match self.dispatch(listener, version, &request) {
+            Reply::Now(answer) => answer,
+            Reply::Parked(mut parked) => {
+                assert!(parked.waiter().fired(), "the request waits for something");
+                parked.resume(self.now).unwrap()
+            }
+            Reply::NoReply => panic!("no reply"),
+            Reply::Close(reason) => panic!("closed: {reason}"),
+        };
+        decode::<R>(version, answer)
+    }
+
+    /// The answer to a request that nothing happens for until its time is up.
+    pub(crate) fn call_until_timeout<R: Request>(&self, version: i16, request: R) -> R::Response
+    where
+        R::Response: Response,
+    {
+        let Reply::Parked(mut parked) = self.dispatch("PLAINTEXT", version, &request) else {
+            panic!("the request was answered at once");
+        };
+        let deadline = parked.deadline().unwrap();
+        assert!(deadline > self.now && !parked.waiter().fired());
+        assert!(parked.resume(deadline - Duration::from_millis(1)).is_none());
+        decode::<R>(version, parked.resume(deadline).unwrap())
+    }
+
+    fn dispatch<R: Request>(&self, listener: &str, version: i16, request: &R) -> Reply<Answer> {
+        let frame = encode_request(CORRELATION_ID, "test", version, request).unwrap();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let listener = ListenerName(Arc::from(listener));
+        let caller = Caller {
+            broker: &self.broker,
+            peer,
+            listener: &listener,
+            signal: &self.signal,
+            now: self.now,
+        };
+        let (api, reply) = dispatch(&caller, BytesMut::from(&frame[4..]));
+        assert_eq!(api.map(|api| api.key), Some(R::KEY));
+        reply
+    }
+}
+
+const CORRELATION_ID: i32 = 77;
+
+fn decode<R: Request>(version: i16, answer: Answer) -> R::Response
+where
+    R::Response: Response,
+{
+    let Answer::Bytes(bytes) = answer else {
+        panic!("{answer:?}")
+    };
+    let length = i32::from_be_bytes(bytes[..4].try_into().unwrap());
+    assert_eq!(usize::try_from(length).unwrap(), bytes.len() - 4);
+    let (correlation_id, response) = decode_response(bytes.slice(4..), version).unwrap();
+    assert_eq!(correlation_id, CORRELATION_ID);
+    response
+}
+
+fn registration(fenced: bool) -> MetadataRecord {
+    MetadataRecord::BrokerRegistration(BrokerRegistrationRecord {
+        broker_id: BrokerId(1),
+        broker_epoch: BrokerEpoch(1),
+        incarnation_id: Uuid::from_u128(1),
+        endpoints: vec![BrokerEndpoint {
+            listener: Arc::from("PLAINTEXT"),
+            host: Arc::from("127.0.0.1"),
+            port: 9092,
+            security_protocol: 0,
+        }],
+        features: Vec::new(),
+        rack: None,
+        log_dirs: vec![Uuid::from_u128(2)],
+        fenced,
+    })
+}
