@@ -1,0 +1,327 @@
+//! A broker under test: the built `ottla` on free ports and a folder of its own, or another broker.
+//!
+//! A broker that was started here is killed when its value is dropped. Its log goes to a file in its
+//! folder, and the end of it is part of every error.
+
+use crate::process::{self, root};
+use anyhow::{Context as _, Result, bail};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Names another broker to test: `host:port`, or `kafka` for Apache Kafka from its jars.
+pub const OTHER_BROKER: &str = "OTTLA_COMPAT_BROKER";
+
+/// A debug build on a busy machine is slow to start; a healthy one needs a fraction of this.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The built binary: `OTTLA_BIN`, or what cargo builds now.
+pub fn ottla_binary() -> Result<PathBuf> {
+    static BUILT: std::sync::OnceLock<std::result::Result<PathBuf, String>> =
+        std::sync::OnceLock::new();
+    if let Some(binary) = std::env::var_os("OTTLA_BIN") {
+        return Ok(PathBuf::from(binary));
+    }
+    let built = BUILT.get_or_init(|| build_ottla().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+fn build_ottla() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build
+        .args(["build", "--locked", "-p", "ottla"])
+        .current_dir(root());
+    let status = build.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the binary does not build");
+    }
+    // This test lies in target/PROFILE/deps/, the binary beside that folder.
+    let test = std::env::current_exe()?;
+    let deps = test
+        .parent()
+        .and_then(Path::parent)
+        .context("the test has a folder")?;
+    Ok(deps.join("ottla"))
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// How a broker is to be started.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub folder: PathBuf,
+    pub port: u16,
+    pub http_port: u16,
+    /// Lines of the configuration file that come last and so win.
+    pub properties: Vec<(String, String)>,
+    /// Limits the number of descriptors of the process (`ulimit -n`).
+    pub descriptors: Option<u32>,
+}
+
+impl Settings {
+    pub fn new(folder: &Path) -> Result<Settings> {
+        Ok(Settings {
+            folder: folder.to_path_buf(),
+            port: free_port()?,
+            http_port: free_port()?,
+            properties: Vec::new(),
+            descriptors: None,
+        })
+    }
+
+    pub fn with(mut self, key: &str, value: impl ToString) -> Settings {
+        self.properties.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.join("broker.log")
+    }
+
+    fn write_config(&self) -> Result<PathBuf> {
+        let mut text = format!(
+            "node.id=1\nlisteners=PLAINTEXT://127.0.0.1:{}\nottla.http.listeners=\
+             http://127.0.0.1:{}\nlog.dirs={}\n",
+            self.port,
+            self.http_port,
+            self.data().display()
+        );
+        for (key, value) in &self.properties {
+            text.push_str(&format!("{key}={value}\n"));
+        }
+        let path = self.folder.join("server.properties");
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Starts the process without waiting for it to be ready.
+    pub fn spawn(&self) -> Result<Child> {
+        let config = self.write_config()?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
+        let binary = ottla_binary()?;
+        let mut command = match self.descriptors {
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell
+                    .arg("-c")
+                    .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
+                    .arg(&binary);
+                shell
+            }
+            None => Command::new(&binary),
+        };
+        command.args(["server", "--config"]).arg(config);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        command
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))
+    }
+
+    /// The last lines of the broker's log.
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read(self.log_path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+/// A running broker.
+pub struct Broker {
+    settings: Settings,
+    child: Option<Child>,
+    bootstrap: String,
+    /// Keeps the folder for as long as the broker, when it was made for it.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Broker {
+    /// The broker that the environment asks for; by default ours, fresh.
+    pub fn from_environment() -> Result<Broker> {
+        match std::env::var(OTHER_BROKER) {
+            Ok(kind) if kind == "kafka" => Broker::start_apache_kafka(),
+            Ok(bootstrap) => {
+                let settings = Settings::new(Path::new("/nonexistent"))?;
+                Ok(Broker {
+                    settings,
+                    child: None,
+                    bootstrap,
+                    _folder: None,
+                })
+            }
+            Err(_) => Broker::start_fresh(|settings| settings),
+        }
+    }
+
+    /// Ours, in a new temporary folder.
+    pub fn start_fresh(change: impl FnOnce(Settings) -> Settings) -> Result<Broker> {
+        let folder = tempfile::tempdir()?;
+        let mut broker = Broker::start(change(Settings::new(folder.path())?))?;
+        broker._folder = Some(folder);
+        Ok(broker)
+    }
+
+    /// Ours, as `settings` say; returns when it answers.
+    pub fn start(settings: Settings) -> Result<Broker> {
+        let child = settings.spawn()?;
+        let bootstrap = format!("127.0.0.1:{}", settings.port);
+        let mut broker = Broker {
+            settings,
+            child: Some(child),
+            bootstrap,
+            _folder: None,
+        };
+        broker.wait_until_ready()?;
+        Ok(broker)
+    }
+
+    fn start_apache_kafka() -> Result<Broker> {
+        let folder = tempfile::tempdir()?;
+        let settings = Settings::new(folder.path())?;
+        let log = File::create(settings.log_path())?;
+        let mut command = Command::new(root().join("scripts/kafka-server"));
+        command.arg(folder.path()).arg(settings.port.to_string());
+        command.arg(settings.http_port.to_string());
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = Some(command.spawn()?);
+        let bootstrap = format!("127.0.0.1:{}", settings.port);
+        let mut broker = Broker {
+            settings,
+            child,
+            bootstrap,
+            _folder: Some(folder),
+        };
+        broker.wait_until_ready()?;
+        Ok(broker)
+    }
+
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn is_external(&self) -> bool {
+        self.child.is_none()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while crate::wire::api_versions(&self.bootstrap).is_err() {
+            if let Some(status) = self.exit_status() {
+                bail!("the broker ended ({status}):\n{}", self.settings.log_tail());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "not ready after {START_LIMIT:?}:\n{}",
+                    self.settings.log_tail()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// How the process ended, if it has.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child
+            .as_mut()
+            .and_then(|child| child.try_wait().ok().flatten())
+    }
+
+    /// Fails with the broker's own words when the process has ended.
+    pub fn assert_alive(&mut self) -> Result<()> {
+        match self.exit_status() {
+            Some(status) => bail!("the broker ended ({status}):\n{}", self.settings.log_tail()),
+            None => Ok(()),
+        }
+    }
+
+    /// `kill -9`: nothing in the process runs any more.
+    pub fn kill(mut self) -> Result<Settings> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(self.settings.clone())
+    }
+
+    /// A clean shutdown, as by Ctrl-C.
+    pub fn stop(mut self) -> Result<Settings> {
+        let mut child = self
+            .child
+            .take()
+            .context("only a broker of ours is stopped")?;
+        process::terminate(&child)?;
+        match process::wait(&mut child, Duration::from_secs(30)) {
+            Some(status) if status.success() => Ok(self.settings.clone()),
+            Some(status) => bail!("shut down with {status}:\n{}", self.settings.log_tail()),
+            None => {
+                child.kill()?;
+                bail!("did not shut down in 30 s:\n{}", self.settings.log_tail())
+            }
+        }
+    }
+
+    /// Resident memory of the process, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let child = self
+            .child
+            .as_ref()
+            .context("only a broker of ours is measured")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line
+            .and_then(|line| line.split_whitespace().nth(1))
+            .context("no VmRSS")?;
+        Ok(kib.parse::<u64>()? * 1024)
+    }
+
+    /// The status and body of a GET on the HTTP listener.
+    pub fn http_get(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.settings.http_port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned());
+        Ok((status.context("no HTTP status")?, body.unwrap_or_default()))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A data folder that is full, read-only, taken, or somebody else's; a port that is in use. Each is a
+//! clear error on the way up, or Kafka's error code later; nobody else is harmed, nothing is lost.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ottla_compat_tests::broker::{Broker, Settings};
+use ottla_compat_tests::process::{run, wait};
+use ottla_compat_tests::rust_client::{self as client, Producer, value_record};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Starts a broker that must not come up, and returns what it said.
+fn expect_refusal(settings: &Settings) -> Result<String> {
+    let before = settings.log_tail();
+    let mut child = settings.spawn()?;
+    let Some(status) = wait(&mut child, Duration::from_secs(30)) else {
+        child.kill()?;
+        child.wait()?;
+        bail!("it came up:\n{}", settings.log_tail());
+    };
+    let said = settings.log_tail();
+    let said = said.strip_prefix(&before).unwrap_or(&said).to_owned();
+    ensure!(!status.success(), "it ended with success:\n{said}");
+    ensure!(
+        !said.contains("panicked"),
+        "a panic is no error message:\n{said}"
+    );
+    Ok(said)
+}
+
+fn assert_says(said: &str, words: &[&str]) -> Result<()> {
+    for word in words {
+        ensure!(said.contains(word), "no '{word}' in:\n{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    let first = Broker::start(settings.clone())?;
+    client::create_topic(first.bootstrap(), "t", 1, &[])?;
+    let other = tempfile::tempdir()?;
+    let second = Settings::new(other.path())?.with("log.dirs", settings.data().display());
+    let said = expect_refusal(&second)?;
+    assert_says(&said, &["lock", &settings.data().display().to_string()])?;
+    client::produce(first.bootstrap(), "t", 0, &[value_record(b"x")], &[])?;
+    ensure!(client::read_all(first.bootstrap(), "t", 0)?.len() == 1);
+    first.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_is_named() -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let folder = tempfile::tempdir()?;
+    let mut settings = Settings::new(folder.path())?;
+    settings.port = taken.local_addr()?.port();
+    assert_says(
+        &expect_refusal(&settings)?,
+        &["in use", &settings.port.to_string()],
+    )?;
+    let folder = tempfile::tempdir()?;
+    let mut settings = Settings::new(folder.path())?;
+    settings.http_port = taken.local_addr()?.port();
+    assert_says(
+        &expect_refusal(&settings)?,
+        &["in use", &settings.http_port.to_string()],
+    )
+}
+
+#[test]
+fn a_folder_of_another_node_or_cluster_is_refused_and_left_alone() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    let broker = Broker::start(settings.clone())?;
+    client::create_topic(broker.bootstrap(), "t", 1, &[])?;
+    client::produce(broker.bootstrap(), "t", 0, &[value_record(b"mine")], &[])?;
+    broker.stop()?;
+    let other_node = settings.clone().with("node.id", 2);
+    assert_says(&expect_refusal(&other_node)?, &["node.id", "1", "2"])?;
+    let meta = settings.data().join("meta.properties");
+    let text = std::fs::read_to_string(&meta).context("Kafka's own file is there")?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("cluster.id="))
+        .context("no cluster.id")?;
+    let foreign = text.replace(line, "cluster.id=AAAAAAAAQAAAAAAAAAAAAQ");
+    std::fs::write(&meta, foreign)?;
+    assert_says(
+        &expect_refusal(&settings)?,
+        &["cluster", "AAAAAAAAQAAAAAAAAAAAAQ"],
+    )?;
+    std::fs::write(&meta, text)?;
+    let broker = Broker::start(settings)?;
+    let found = client::read_all(broker.bootstrap(), "t", 0)?;
+    ensure!(
+        found.len() == 1 && found[0].value.as_deref() == Some(b"mine"),
+        "found {found:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_damaged_file_of_identity_is_refused_with_its_name() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    Broker::start(settings.clone())?.stop()?;
+    let meta = settings.data().join("meta.properties");
+    std::fs::write(&meta, b"version=\xff\xfe\nnode.id=one\n")?;
+    assert_says(&expect_refusal(&settings)?, &["meta.properties"])
+}
+
+/// A small file system of its own; only root can mount one.
+struct Mount<'a>(&'a Path);
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+fn mount<'a>(at: &'a Path, options: &str) -> Result<Option<Mount<'a>>> {
+    std::fs::create_dir_all(at)?;
+    let mut command = Command::new("mount");
+    command
+        .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+        .arg(at);
+    let mounted = run(&mut command, b"").is_ok_and(|output| output.status.success());
+    if !mounted {
+        println!("NOT CHECKED: this user cannot mount a file system");
+        eprintln!("NOT CHECKED: this user cannot mount a file system");
+    }
+    Ok(mounted.then_some(Mount(at)))
+}
+
+#[test]
+fn a_read_only_folder_is_a_clear_error() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    let data = settings.data();
+    let Some(_mount) = mount(&data, "ro,size=1m")? else {
+        return Ok(());
+    };
+    assert_says(
+        &expect_refusal(&settings)?,
+        &[&data.display().to_string(), "ead-only"],
+    )
+}
+
+#[test]
+fn a_file_in_the_place_of_the_folder_is_a_clear_error() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    std::fs::write(settings.data(), b"not a folder")?;
+    assert_says(
+        &expect_refusal(&settings)?,
+        &[&settings.data().display().to_string()],
+    )
+}
+
+#[test]
+fn a_full_disk_refuses_records_and_keeps_what_it_acknowledged() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    let settings = settings
+        .with("log.segment.bytes", 4 << 20)
+        .with("log.preallocate", "false");
+    let data = settings.data();
+    let Some(_mount) = mount(&data, "size=48m")? else {
+        return Ok(());
+    };
+    let mut broker = Broker::start(settings.clone())?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "t", 1, &[])?;
+    let producer = Producer::new(
+        &bootstrap,
+        &[("acks", "all"), ("message.timeout.ms", "8000")],
+    )?;
+    for index in 0..120u32 {
+        let mut value = vec![7; 500_000];
+        value[..4].copy_from_slice(&index.to_be_bytes());
+        producer.send_value("t", 0, &value)?;
+    }
+    producer.flush(Duration::from_secs(60))?;
+    let deliveries = producer.deliveries.all();
+    let acknowledged: Vec<_> = deliveries
+        .iter()
+        .filter_map(|delivery| Some((delivery.offset.ok()?, delivery)))
+        .collect();
+    ensure!(
+        acknowledged.len() >= 20,
+        "only {} fitted",
+        acknowledged.len()
+    );
+    ensure!(acknowledged.len() < 120, "60 MB fitted into 48 MB");
+    broker.assert_alive()?;
+    // What was acknowledged is there, now and after room was made and the broker started again.
+    let check = |bootstrap: &str| -> Result<()> {
+        let found = client::read_all(bootstrap, "t", 0)?;
+        for (offset, delivery) in &acknowledged {
+            let record = found.iter().find(|record| record.offset == *offset);
+            let value = record.and_then(|record| record.value.as_deref());
+            ensure!(
+                value == Some(&delivery.value[..]),
+                "offset {offset} was acknowledged"
+            );
+        }
+        Ok(())
+    };
+    check(&bootstrap).context("while the disk is full")?;
+    broker.kill()?;
+    run(
+        Command::new("mount")
+            .args(["-o", "remount,size=96m"])
+            .arg(&data),
+        b"",
+    )?;
+    let broker = Broker::start(settings)?;
+    check(&bootstrap).context("after a restart with more room")?;
+    client::produce(&bootstrap, "t", 0, &[value_record(b"room again")], &[])?;
+    broker.stop()?;
+    Ok(())
+}
