@@ -6,10 +6,15 @@
 //! documentation and the field it sets. A `Config` is immutable; a dynamic change makes a new one.
 //! Deliberately absent: reading files and environment (only `config/load.rs` does), and time.
 
+pub mod alter;
 mod build;
+pub mod check;
+pub mod describe;
+pub mod document;
 mod key;
 mod keys;
 mod listeners;
+pub mod load;
 mod notice;
 mod source;
 mod topic;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::document::why_idle;
 use super::key::{Effect, Key, KeyType, Value, ValueError, split_list};
 use super::listeners::{
     Listener, ListenerError, ListenerName, ProtocolMap, SecurityProtocol, check_ports,
@@ -100,10 +101,25 @@ const CLAMPED_FACTORS: &[&str] = &[
     "transaction.state.log.replication.factor",
 ];
 
+/// What comes of a set of values: a configuration, or errors; notices in either case.
+pub(super) struct Examined {
+    pub config: Option<Config>,
+    pub notices: Vec<Notice>,
+    pub errors: Vec<ConfigError>,
+}
+
 pub(super) fn build(
-    mut values: StaticValues,
+    values: StaticValues,
     surroundings: &Surroundings,
 ) -> Result<(Config, Vec<Notice>), ConfigErrors> {
+    let examined = examine(values, surroundings);
+    match examined.config {
+        Some(config) => Ok((config, examined.notices)),
+        None => Err(ConfigErrors(examined.errors)),
+    }
+}
+
+pub(super) fn examine(mut values: StaticValues, surroundings: &Surroundings) -> Examined {
     complete_identity(&mut values);
     let mut builder = Builder {
         values,
@@ -112,14 +128,20 @@ pub(super) fn build(
         notices: Vec::new(),
     };
     builder.check_values();
-    if !builder.errors.is_empty() {
-        return Err(ConfigErrors(builder.errors));
-    }
-    let config = builder.assemble();
-    if builder.errors.is_empty() {
-        Ok((config, builder.notices))
+    // Fields are set only from values that passed, so what several keys decide waits for all.
+    let config = if builder.errors.is_empty() {
+        Some(builder.assemble())
     } else {
-        Err(ConfigErrors(builder.errors))
+        None
+    };
+    let config = config.filter(|_| builder.errors.is_empty());
+    let (mut notices, mut errors) = (builder.notices, builder.errors);
+    notices.sort_by(|one, other| one.origin().cmp(&other.origin()));
+    errors.sort_by(|one, other| one.origin.cmp(&other.origin));
+    Examined {
+        config,
+        notices,
+        errors,
     }
 }
 
@@ -350,6 +372,7 @@ impl Builder<'_> {
             bound
                 .iter_mut()
                 .for_each(|listener| listener.host = "0.0.0.0".to_owned());
+            self.record_derived_listeners(&bound);
         }
         if let Err(error) = check_ports(&bound) {
             self.refuse(source, error);
@@ -366,6 +389,19 @@ impl Builder<'_> {
         config.controller_listeners = controller;
         config.advertised_listeners = self.advertised(&clients, &controller_names, &protocols);
         config.listeners = clients;
+    }
+
+    /// So that the configuration answers with the listeners that are really bound.
+    fn record_derived_listeners(&mut self, bound: &[Listener]) {
+        let text = bound
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",");
+        if let Some(advertised) = self.values.get("advertised.listeners") {
+            let origin = advertised.origin.clone();
+            self.values.set("listeners", text, origin);
+        }
     }
 
     fn protocol_map(&mut self, controller_names: &BTreeSet<ListenerName>) -> Option<ProtocolMap> {
@@ -513,7 +549,7 @@ fn notices_of(key: &'static Key, value: &StaticValue) -> Vec<Notice> {
             class,
             meaning,
         });
-    } else if let Effect::Nothing(why) = key.effect {
+    } else if let Some(why) = why_idle(key) {
         notices.push(Notice::WithoutEffect {
             key: key.name,
             origin: origin(),

@@ -40,6 +40,20 @@ impl KeyType {
     }
 }
 
+impl KeyType {
+    /// Completes "is not …" for values that are not of the type.
+    fn expected(self) -> &'static str {
+        match self {
+            KeyType::Boolean => "true or false",
+            KeyType::Int => "a whole number of 32 bits",
+            KeyType::Short => "a whole number of 16 bits",
+            KeyType::Long => "a whole number of 64 bits",
+            KeyType::Double => "a number",
+            KeyType::String | KeyType::List | KeyType::Class | KeyType::Password => "a text",
+        }
+    }
+}
+
 /// Who may change a key while the broker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dynamic {
@@ -107,6 +121,8 @@ pub struct Key {
     /// Broker keys that give this (topic, group) key its default, highest precedence first. A factor
     /// converts units: `log.retention.hours` feeds `retention.ms` times 3,600,000.
     pub synonyms: &'static [(&'static str, i64)],
+    /// The field is set, but nothing reads it yet; the text says why.
+    pub idle: Option<&'static str>,
     /// Described only once it has been set, as Kafka does with keys that live outside its main table.
     pub listed_when_set: bool,
 }
@@ -132,7 +148,7 @@ pub struct GrammarError(pub &'static str);
 /// Why a value was refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ValueError {
-    #[error("'{value}' is not a {expected}")]
+    #[error("'{value}' is not {expected}")]
     WrongType {
         value: String,
         expected: &'static str,
@@ -172,6 +188,7 @@ const fn row(
         doc,
         effect: Effect::Nothing(""),
         synonyms: &[],
+        idle: None,
         listed_when_set: false,
     }
 }
@@ -286,6 +303,11 @@ impl Key {
         self
     }
 
+    pub(super) const fn idle(mut self, why: &'static str) -> Key {
+        self.idle = Some(why);
+        self
+    }
+
     pub(super) const fn without_effect(mut self, why: &'static str) -> Key {
         self.effect = Effect::Nothing(why);
         self
@@ -305,7 +327,7 @@ impl Key {
     pub fn why_without_effect(&self) -> Option<&'static str> {
         match self.effect {
             Effect::Nothing(why) => Some(why),
-            _ => None,
+            _ => self.idle,
         }
     }
 
@@ -347,7 +369,7 @@ impl Key {
 fn parse_type(key_type: KeyType, text: &str) -> Result<Value, ValueError> {
     let wrong = |_| ValueError::WrongType {
         value: text.to_owned(),
-        expected: key_type.name(),
+        expected: key_type.expected(),
     };
     match key_type {
         KeyType::Boolean if text.eq_ignore_ascii_case("true") => Ok(Value::Boolean(true)),

@@ -30,22 +30,22 @@ use super::key::Key;
 use super::notice::Notice;
 use super::source::Origin;
 
-/// Every broker key, table by table.
-pub const BROKER_KEYS: &[&[Key]] = &[
-    controller::KEYS,
-    network::KEYS,
-    topics::KEYS,
-    log::KEYS,
-    replication::KEYS,
-    quota::KEYS,
-    groups::KEYS,
-    transactions::KEYS,
-    security::SASL_KEYS,
-    security::SSL_KEYS,
-    security::KEYS,
-    tiering::KEYS,
-    other::KEYS,
-    own::KEYS,
+/// Every broker key, area by area; the titles are those of the reference page.
+pub const BROKER_KEYS: &[(&str, &[Key])] = &[
+    ("Our own", own::KEYS),
+    ("Listeners, connections and requests", network::KEYS),
+    ("Identity and metadata", controller::KEYS),
+    ("Topics", topics::KEYS),
+    ("Logs", log::KEYS),
+    ("Replication", replication::KEYS),
+    ("Groups and their offsets", groups::KEYS),
+    ("Transactions", transactions::KEYS),
+    ("Authorization and delegation tokens", security::KEYS),
+    ("SASL", security::SASL_KEYS),
+    ("TLS", security::SSL_KEYS),
+    ("Quotas", quota::KEYS),
+    ("Tiered storage", tiering::KEYS),
+    ("Metrics and plug-ins", other::KEYS),
 ];
 
 /// Why keys have no effect; each sentence completes "has no effect: …".
@@ -73,7 +73,7 @@ mod why {
 }
 
 pub(super) fn all_broker_keys() -> impl Iterator<Item = &'static Key> {
-    BROKER_KEYS.iter().flat_map(|table| table.iter())
+    BROKER_KEYS.iter().flat_map(|(_, table)| table.iter())
 }
 
 type Index = BTreeMap<&'static str, &'static Key>;

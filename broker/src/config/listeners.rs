@@ -154,9 +154,8 @@ pub enum ListenerError {
     #[error("'{0}' is not one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL")]
     UnknownProtocol(String),
     #[error(
-        "{listener} uses {}, and only PLAINTEXT is served; remove it, or map {} to PLAINTEXT in \
-         listener.security.protocol.map",
-        listener.protocol.name(), listener.name
+        "{listener} uses {}, which is not served yet; listen with PLAINTEXT, on a network that you trust",
+        listener.protocol.name()
     )]
     NotServed { listener: Listener },
     #[error("{0} is not a name in listeners")]

@@ -138,7 +138,6 @@ impl<'a> Layers<'a> {
         (self.cluster_dynamic)(name)
     }
 
-    #[allow(dead_code)]
     pub(super) fn static_values(&self) -> &'a StaticValues {
         self.static_values
     }

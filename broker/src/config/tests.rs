@@ -248,7 +248,7 @@ fn what_is_not_served_is_refused_with_what_to_do() {
     let cases: &[(&[(&str, &str)], &str)] = &[
         (
             &[("listeners", "SSL://localhost:9093")],
-            "only PLAINTEXT is served",
+            "uses SSL, which is not served yet",
         ),
         (&[("process.roles", "broker")], "both broker and controller"),
         (
@@ -273,7 +273,10 @@ fn what_is_not_served_is_refused_with_what_to_do() {
         (&[("log.dirs", " , ")], "at least one directory"),
         (&[("log.dirs", "/a,/a")], "named twice"),
         (&[("num.partitions", "0")], "0 is below the minimum 1"),
-        (&[("num.partitions", "many")], "'many' is not a int"),
+        (
+            &[("num.partitions", "many")],
+            "'many' is not a whole number of 32 bits",
+        ),
         (&[("compression.type", "rar")], "not one of uncompressed"),
         (
             &[("max.connections.per.ip.overrides", "host")],

@@ -96,7 +96,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .at_least(0)
     .synonyms(&[("log.cleaner.delete.retention.ms", 1)])
-    .sets_topic(|t, v| t.delete_retention_ms = v.integer()),
+    .sets_topic(|t, v| t.delete_retention_ms = v.integer())
+    .idle(why::CLEANER),
     long(
         "file.delete.delay.ms",
         "60000",
@@ -162,7 +163,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .at_least(1)
     .synonyms(&[("log.cleaner.max.compaction.lag.ms", 1)])
-    .sets_topic(|t, v| t.max_compaction_lag_ms = v.integer()),
+    .sets_topic(|t, v| t.max_compaction_lag_ms = v.integer())
+    .idle(why::CLEANER),
     int("max.message.bytes", "1048588", "Largest record batch, as compressed by the producer.")
         .at_least(0)
         .synonyms(&[("message.max.bytes", 1)])
@@ -203,7 +205,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .between_doubles(0.0, 1.0)
     .synonyms(&[("log.cleaner.min.cleanable.ratio", 1)])
-    .sets_topic(|t, v| t.min_cleanable_dirty_ratio = v.double()),
+    .sets_topic(|t, v| t.min_cleanable_dirty_ratio = v.double())
+    .idle(why::CLEANER),
     long(
         "min.compaction.lag.ms",
         "0",
@@ -211,7 +214,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .at_least(0)
     .synonyms(&[("log.cleaner.min.compaction.lag.ms", 1)])
-    .sets_topic(|t, v| t.min_compaction_lag_ms = v.integer()),
+    .sets_topic(|t, v| t.min_compaction_lag_ms = v.integer())
+    .idle(why::CLEANER),
     int(
         "min.insync.replicas",
         "1",
@@ -254,7 +258,8 @@ pub const TOPIC_KEYS: &[Key] = &[
         .without_effect(why::TIERING),
     long("retention.bytes", "-1", "Bytes of a partition that are kept; -1 for all.")
         .synonyms(&[("log.retention.bytes", 1)])
-        .sets_topic(|t, v| t.retention_bytes = limit(v)),
+        .sets_topic(|t, v| t.retention_bytes = limit(v))
+    .idle(why::RETENTION),
     long("retention.ms", "604800000", "Time for which records are kept; -1 for ever.")
         .at_least(-1)
         .synonyms(&[
@@ -262,7 +267,8 @@ pub const TOPIC_KEYS: &[Key] = &[
             ("log.retention.minutes", MINUTE_MS),
             ("log.retention.hours", HOUR_MS),
         ])
-        .sets_topic(|t, v| t.retention_ms = limit(v)),
+        .sets_topic(|t, v| t.retention_ms = limit(v))
+    .idle(why::RETENTION),
     int("segment.bytes", "1073741824", "Largest segment.")
         .at_least(1_048_576)
         .synonyms(&[("log.segment.bytes", 1)])
@@ -285,7 +291,8 @@ pub const TOPIC_KEYS: &[Key] = &[
         "Whether a replica that is not in sync may become leader when nothing else is left.",
     )
     .synonyms(&[("unclean.leader.election.enable", 1)])
-    .sets_topic(|t, v| t.unclean_leader_election = v.boolean()),
+    .sets_topic(|t, v| t.unclean_leader_election = v.boolean())
+    .idle(why::ONE_NODE),
 ];
 
 /// A group key takes the broker-wide value of its one synonym.
