@@ -1,7 +1,7 @@
 //! Well-formed random messages of every API and version, made from the shapes.
 //!
-//! They seed the fuzz corpus and the tests of everything that reads messages. Values are small and
-//! mean nothing; what varies is the structure: null or not, empty or not, known and unknown tags.
+//! They seed the fuzz corpus and the tests of everything that reads messages. Values mean
+//! nothing; what varies is the structure: null or not, empty or not, known and unknown tags.
 
 use bytes::{BufMut, BytesMut};
 
@@ -77,9 +77,12 @@ impl Sample<'_> {
     }
 
     fn fixed(&mut self, size: u8) {
-        self.buf.put_bytes(0, usize::from(size) - 1);
-        let value = (self.choose)(4) as u8;
-        self.buf.put_u8(value);
+        if (self.choose)(3) == 0 {
+            (0..size).for_each(|_| self.buf.put_u8((self.choose)(256) as u8));
+        } else {
+            self.buf.put_bytes(0, usize::from(size) - 1);
+            self.buf.put_u8((self.choose)(4) as u8);
+        }
     }
 
     fn string(&mut self) {

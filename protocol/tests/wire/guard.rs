@@ -128,7 +128,7 @@ const HURTFUL: [&[u8]; 8] = [
     &[0x00, 0x00, 0x00, 0x00],
 ];
 
-fn damage(body: &mut Vec<u8>, rng: &mut StdRng) {
+pub(crate) fn damage(body: &mut Vec<u8>, rng: &mut StdRng) {
     for _ in 0..rng.random_range(1..4) {
         let at = rng.random_range(0..=body.len());
         match rng.random_range(0..6) {
@@ -167,6 +167,25 @@ fn damaged_messages_are_refused_or_decoded_within_the_budget() {
         accepted > 10_000 && refused > 10_000,
         "{accepted} accepted, {refused} refused"
     );
+}
+
+#[test]
+fn damaged_golden_messages_are_refused_or_decoded_within_the_budget() {
+    let mut rng = StdRng::seed_from_u64(7);
+    for (key, request, version, body) in crate::golden::bodies() {
+        let side = if request {
+            Side::Request
+        } else {
+            Side::Response
+        };
+        let facts = api::facts(key).unwrap();
+        assert!(hold(side, facts, version, &body));
+        for _ in 0..100 {
+            let mut body = body.to_vec();
+            damage(&mut body, &mut rng);
+            hold(side, facts, version, &body);
+        }
+    }
 }
 
 #[test]

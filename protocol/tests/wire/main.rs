@@ -3,4 +3,8 @@
 
 mod allocation;
 mod any;
+mod encode;
+mod fetch;
+mod golden;
 mod guard;
+mod produce;
