@@ -4,4 +4,6 @@
 
 pub mod checkpoint;
 pub mod disk;
+pub mod flush;
 pub mod layout;
+pub mod log;

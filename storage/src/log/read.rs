@@ -1,0 +1,246 @@
+//! Reading: where the bytes of an answer are. Nothing is copied from files here.
+//!
+//! Answers are whole batches (clients of any age must not see a cut one), start at the batch that
+//! contains the wanted offset, and come from the shared tail if it reaches back that far, else as
+//! ranges of segment files. A range may span what is in the tail too: both hold the same bytes.
+
+use std::borrow::Cow;
+
+use ottla_protocol::types::Offset;
+
+use super::Log;
+use super::error::{LogError, ReadError};
+use super::index::{AbortedTransaction, SegmentIndex};
+use super::scan::{Found, LOOKUP_BYTES, ScanError};
+use super::segment::Segment;
+use crate::disk::{DiskFile, FileRange, RecordData};
+
+/// An answer spans at most this many segments.
+const SEGMENTS_MAX: usize = 4;
+
+/// What a read found.
+#[derive(Clone, Debug, Default)]
+pub struct LogRead {
+    /// Whole batches, in order; empty when nothing may be read yet.
+    pub data: Vec<RecordData>,
+    pub size_bytes: u32,
+    /// Where to go on.
+    pub next_offset: Offset,
+}
+
+/// Whole batches of one segment.
+struct Stretch {
+    start: u64,
+    end: u64,
+    next_offset: Offset,
+}
+
+/// The limits of one read.
+#[derive(Clone, Copy)]
+struct Limits {
+    max_bytes: u64,
+    upper: Offset,
+    at_least_one: bool,
+}
+
+impl Log {
+    /// Reads from `from` up to `upper` (exclusive: a high watermark, a last stable offset, or the
+    /// log end). `max_bytes` is a soft limit when `at_least_one` is set: then the first batch is
+    /// answered whole however large it is. Fails with `OffsetOutOfRange` when `from` is outside
+    /// `log_start_offset..=log_end_offset`.
+    pub fn read(
+        &self,
+        from: Offset,
+        max_bytes: u32,
+        upper: Offset,
+        at_least_one: bool,
+    ) -> Result<LogRead, ReadError> {
+        self.check_range(from)?;
+        let upper = upper.min(self.log_end_offset);
+        if from == self.log_end_offset {
+            self.tail.want();
+        }
+        let mut read = LogRead {
+            next_offset: from,
+            ..LogRead::default()
+        };
+        if from >= upper {
+            return Ok(read);
+        }
+        if let Some(tail) = self.tail.read(from, max_bytes, upper, at_least_one) {
+            read.data
+                .extend(tail.data.into_iter().map(RecordData::Bytes));
+            read.size_bytes = tail.size_bytes;
+            read.next_offset = tail.next_offset;
+            return Ok(read);
+        }
+        let first = self.segment_of(from);
+        let last = (first + SEGMENTS_MAX).min(self.segments.len());
+        for at in first..last {
+            let limits = Limits {
+                max_bytes: u64::from(max_bytes.saturating_sub(read.size_bytes)),
+                upper,
+                at_least_one: at_least_one && read.data.is_empty(),
+            };
+            match self.read_segment(at, read.next_offset, limits)? {
+                Some((range, next_offset)) => {
+                    read.size_bytes += range.len_bytes;
+                    read.next_offset = next_offset;
+                    read.data.push(RecordData::File(range));
+                    if next_offset < self.segment_end(at) {
+                        break;
+                    }
+                }
+                // Compaction may leave a segment whose last offsets are gone: go on in the next.
+                None if self.nothing_left(at, read.next_offset)? => {}
+                None => break,
+            }
+        }
+        Ok(read)
+    }
+
+    fn check_range(&self, offset: Offset) -> Result<(), ReadError> {
+        let (log_start_offset, log_end_offset) = (self.log_start_offset, self.log_end_offset);
+        match (log_start_offset..=log_end_offset).contains(&offset) {
+            true => Ok(()),
+            false => Err(ReadError::OffsetOutOfRange {
+                offset,
+                log_start_offset,
+                log_end_offset,
+            }),
+        }
+    }
+
+    fn read_segment(
+        &self,
+        at: usize,
+        from: Offset,
+        limits: Limits,
+    ) -> Result<Option<(FileRange, Offset)>, ReadError> {
+        let segment = &self.segments[at];
+        let file = segment.file(&*self.disk, &self.dir)?;
+        let index = self.index(at)?;
+        let found = segment
+            .locate(&**file, index, from)
+            .map_err(|e| self.fault(segment, e))?;
+        let Some(first) = found else { return Ok(None) };
+        let end = self.segment_end(at);
+        let stretch = stretch(&**file, segment, index, &first, limits, end)
+            .map_err(|error| self.fault(segment, error))?;
+        let Some(stretch) = stretch else {
+            return Ok(None);
+        };
+        let len_bytes = (stretch.end - stretch.start) as u32;
+        let range = FileRange::new(file, stretch.start, len_bytes);
+        let range = range.map_err(|error| LogError::io(segment.path(&self.dir), error))?;
+        Ok(Some((range, stretch.next_offset)))
+    }
+
+    /// Whether a segment holds no batch at or after an offset that lies in its range.
+    fn nothing_left(&self, at: usize, from: Offset) -> Result<bool, ReadError> {
+        let segment = &self.segments[at];
+        let file = segment.file(&*self.disk, &self.dir)?;
+        let found = segment.locate(&**file, self.index(at)?, from);
+        Ok(found.map_err(|error| self.fault(segment, error))?.is_none())
+    }
+
+    pub(super) fn index(&self, at: usize) -> Result<&SegmentIndex, LogError> {
+        let interval_bytes = self.config.index_interval_bytes;
+        self.segments[at].index(&*self.disk, &self.dir, interval_bytes)
+    }
+
+    pub(super) fn fault(&self, segment: &Segment, error: ScanError) -> LogError {
+        let path = segment.path(&self.dir);
+        match error {
+            ScanError::Io(source) => LogError::Io { path, source },
+            ScanError::Bad { position, fault } => LogError::Corrupt {
+                path,
+                position,
+                fault,
+            },
+        }
+    }
+
+    /// The aborted transactions that a read_committed consumer must know for what it reads in
+    /// `from..upper`, ordered by first offset.
+    pub fn aborted_transactions(
+        &self,
+        from: Offset,
+        upper: Offset,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let mut found = Vec::new();
+        'segments: for at in self.segment_of(from)..self.segments.len() {
+            for entry in self.aborted_in(at)?.iter() {
+                if entry.last_offset >= from && entry.first_offset < upper {
+                    found.push(*entry);
+                }
+                if entry.last_stable_offset >= upper {
+                    break 'segments;
+                }
+            }
+        }
+        found.sort_by_key(|entry| entry.first_offset);
+        Ok(found)
+    }
+}
+
+impl Log {
+    fn aborted_in(&self, at: usize) -> Result<Cow<'_, [AbortedTransaction]>, ReadError> {
+        let index = self.index(at)?;
+        match index.aborted_known {
+            true => Ok(Cow::Borrowed(&index.aborted)),
+            false => Ok(Cow::Owned(self.aborted_from_log(at)?)),
+        }
+    }
+}
+
+/// From the batch `first` as many whole batches as the limits allow.
+fn stretch(
+    file: &dyn DiskFile,
+    segment: &Segment,
+    index: &SegmentIndex,
+    first: &Found,
+    limits: Limits,
+    segment_end: Offset,
+) -> Result<Option<Stretch>, ScanError> {
+    let first_size = first.end() - first.position;
+    let fits = first_size <= limits.max_bytes || limits.at_least_one;
+    if first.header.last_offset() >= limits.upper || !fits {
+        return Ok(None);
+    }
+    let limit = first.position + limits.max_bytes.max(first_size);
+    let size = u64::from(segment.size_bytes);
+    if limit >= size && limits.upper >= segment_end {
+        let start = first.position;
+        return Ok(Some(Stretch {
+            start,
+            end: size,
+            next_offset: segment_end,
+        }));
+    }
+    let mut stretch = Stretch {
+        start: first.position,
+        end: first.end(),
+        next_offset: first.header.last_offset().next(),
+    };
+    // Skip to the last index entry that is certainly inside, and walk from there.
+    let upper = (limits.upper.0 - segment.base_offset.0).max(0) as u64;
+    let mut buffer = [0; LOOKUP_BYTES];
+    let mut scan = segment.scan(file, 0, &mut buffer);
+    let skip_to = index.entry_before(limit, upper);
+    let skip_to = skip_to.filter(|entry| u64::from(entry.position) > stretch.start);
+    scan.position = segment.verified(&mut scan, skip_to)?.max(stretch.start);
+    while let Some(found) = scan.next()? {
+        if found.end() > limit || found.header.last_offset() >= limits.upper {
+            // Everything before the entry that was skipped to is inside, whatever comes after.
+            if found.position > stretch.end {
+                stretch.end = found.position;
+                stretch.next_offset = found.header.base_offset;
+            }
+            break;
+        }
+        stretch.end = found.end();
+        stretch.next_offset = found.header.last_offset().next();
+    }
+    Ok(Some(stretch))
+}

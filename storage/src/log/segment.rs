@@ -1,0 +1,355 @@
+//! One segment: a stretch of the log in one file, with its indexes.
+//!
+//! Owns the end position of its data (the file may have reserved space behind it, and after a
+//! failed write also bytes), the handle, and the indexes. Handle and indexes of a sealed segment
+//! come into being on first use; those of the active one stay until it is sealed.
+//! Deliberately absent: decisions (when to roll, what to truncate) and index files being written.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use ottla_protocol::batch::BatchHeader;
+use ottla_protocol::types::Offset;
+
+use super::error::LogError;
+use super::index::{self, OffsetEntry, SegmentIndex};
+use super::scan::{Found, LOOKUP_BYTES, Scan, ScanError, WALK_BYTES};
+use crate::disk::{Disk, DiskFile, read_file};
+use crate::layout::SegmentFile;
+
+/// What a segment has beside its records.
+pub(crate) const INDEX_FILES: [SegmentFile; 3] = [
+    SegmentFile::OffsetIndex,
+    SegmentFile::TimeIndex,
+    SegmentFile::TransactionIndex,
+];
+
+/// Nothing is reserved for a segment smaller than this, so that small partitions stay small.
+const PREALLOCATE_FROM_BYTES: u64 = 64 << 10;
+/// Space is reserved in steps that double up to this.
+const PREALLOCATE_STEP_BYTES: u64 = 16 << 20;
+/// No index file of ours or of Kafka's is larger; what is, is not read.
+const INDEX_FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// `DIR/00000000000000000042.log`
+pub(crate) fn path(dir: &str, offset: Offset, file: SegmentFile) -> String {
+    format!("{dir}/{}", file.name(offset))
+}
+
+pub(crate) struct Segment {
+    pub(crate) base_offset: Offset,
+    /// Where the data ends.
+    pub(crate) size_bytes: u32,
+    pub(crate) created_ms: i64,
+    /// The first batch's maximum timestamp, once known.
+    pub(crate) first_timestamp: Option<i64>,
+    reserved_bytes: u64,
+    file: OnceLock<Arc<dyn DiskFile>>,
+    // Boxed: a log of many sealed segments keeps this small.
+    index: OnceLock<Box<SegmentIndex>>,
+}
+
+impl Segment {
+    /// A segment that is in the directory already.
+    pub(crate) fn existing(base_offset: Offset, size_bytes: u32, now_ms: i64) -> Segment {
+        Segment {
+            base_offset,
+            size_bytes,
+            created_ms: now_ms,
+            first_timestamp: None,
+            reserved_bytes: 0,
+            file: OnceLock::new(),
+            index: OnceLock::new(),
+        }
+    }
+
+    /// Creates the file of a new, empty segment.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        dir: &str,
+        base_offset: Offset,
+        now_ms: i64,
+    ) -> Result<Segment, LogError> {
+        let path = path(dir, base_offset, SegmentFile::Log);
+        let file = disk
+            .create(&path)
+            .map_err(|error| LogError::io(path, error))?;
+        let segment = Segment::existing(base_offset, 0, now_ms);
+        let _ = segment.file.set(file);
+        let _ = segment.index.set(Box::new(SegmentIndex::empty()));
+        Ok(segment)
+    }
+
+    pub(crate) fn relative(&self, offset: Offset) -> u32 {
+        let relative = (offset.0 - self.base_offset.0).clamp(0, i64::from(u32::MAX));
+        relative as u32
+    }
+
+    pub(crate) fn path(&self, dir: &str) -> String {
+        path(dir, self.base_offset, SegmentFile::Log)
+    }
+
+    pub(crate) fn file(&self, disk: &dyn Disk, dir: &str) -> Result<&Arc<dyn DiskFile>, LogError> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let path = self.path(dir);
+        let file = disk
+            .open(&path)
+            .map_err(|error| LogError::io(path, error))?;
+        Ok(self.file.get_or_init(|| file))
+    }
+
+    /// The indexes, from their files, or from the log when these are missing or damaged.
+    pub(crate) fn index(
+        &self,
+        disk: &dyn Disk,
+        dir: &str,
+        interval_bytes: u32,
+    ) -> Result<&SegmentIndex, LogError> {
+        if let Some(index) = self.index.get() {
+            return Ok(index);
+        }
+        let index = match self.load_index(disk, dir) {
+            Some(index) => index,
+            None => self.rebuild_index(disk, dir, interval_bytes)?,
+        };
+        Ok(self.index.get_or_init(|| Box::new(index)))
+    }
+
+    pub(crate) fn loaded_index(&self) -> Option<&SegmentIndex> {
+        self.index.get().map(|index| &**index)
+    }
+
+    pub(crate) fn loaded_index_mut(&mut self) -> Option<&mut SegmentIndex> {
+        self.index.get_mut().map(|index| &mut **index)
+    }
+
+    pub(crate) fn set_index(&mut self, index: SegmentIndex) {
+        self.index = OnceLock::from(Box::new(index));
+    }
+
+    /// What the index files say, unless one is missing, damaged or from another time. The file
+    /// of aborted transactions exists only if there are any.
+    pub(crate) fn load_index(&self, disk: &dyn Disk, dir: &str) -> Option<SegmentIndex> {
+        let offsets = self
+            .read_index_file(disk, dir, SegmentFile::OffsetIndex)
+            .ok()?;
+        let offsets = index::decode_offsets(&offsets, self.size_bytes)?;
+        let times = self
+            .read_index_file(disk, dir, SegmentFile::TimeIndex)
+            .ok()?;
+        let times = index::decode_times(&times)?;
+        let aborted = match self.read_index_file(disk, dir, SegmentFile::TransactionIndex) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            bytes => index::decode_aborted(&bytes.ok()?, self.base_offset)?,
+        };
+        let persisted = index::Persisted {
+            sound: true,
+            offsets: offsets.len(),
+            times: times.len(),
+            aborted: aborted.len(),
+            at_bytes: self.size_bytes,
+        };
+        let largest = times.last().copied();
+        Some(SegmentIndex {
+            offsets,
+            times,
+            aborted,
+            aborted_known: true,
+            largest,
+            persisted,
+        })
+    }
+
+    fn read_index_file(
+        &self,
+        disk: &dyn Disk,
+        dir: &str,
+        kind: SegmentFile,
+    ) -> io::Result<Vec<u8>> {
+        read_file(
+            disk,
+            &path(dir, self.base_offset, kind),
+            INDEX_FILE_BYTES_MAX,
+        )
+    }
+
+    /// Offset and time index from the batch headers. What cannot be read ends the walk: the read
+    /// that needs those bytes will say so. Aborted transactions are the log's business, but for
+    /// a sound file of them.
+    fn rebuild_index(
+        &self,
+        disk: &dyn Disk,
+        dir: &str,
+        interval_bytes: u32,
+    ) -> Result<SegmentIndex, LogError> {
+        let mut index = SegmentIndex::empty();
+        let file = self.file(disk, dir)?;
+        let mut buffer = vec![0; WALK_BYTES];
+        let mut scan = self.scan(&**file, 0, &mut buffer);
+        loop {
+            match scan.next() {
+                Ok(Some(found)) => self.note(&mut index, &found, interval_bytes),
+                Ok(None) | Err(ScanError::Bad { .. }) => break,
+                Err(ScanError::Io(error)) => return Err(LogError::io(self.path(dir), error)),
+            }
+        }
+        index.close_times();
+        let aborted = self
+            .read_index_file(disk, dir, SegmentFile::TransactionIndex)
+            .ok();
+        let aborted = aborted.and_then(|bytes| index::decode_aborted(&bytes, self.base_offset));
+        index.aborted_known = aborted.is_some();
+        index.aborted = aborted.unwrap_or_default();
+        Ok(index)
+    }
+
+    fn note(&self, index: &mut SegmentIndex, found: &Found, interval_bytes: u32) {
+        let last = self.relative(found.header.last_offset());
+        index.observe(
+            found.position as u32,
+            last,
+            found.header.max_timestamp,
+            interval_bytes,
+        );
+    }
+
+    pub(crate) fn scan<'a>(
+        &self,
+        file: &'a dyn DiskFile,
+        position: u64,
+        buffer: &'a mut [u8],
+    ) -> Scan<'a> {
+        Scan::new(
+            file,
+            position,
+            u64::from(self.size_bytes),
+            self.base_offset,
+            buffer,
+        )
+    }
+
+    /// Records a batch that is in the file now, at the end of what was there before.
+    pub(crate) fn observe(&mut self, position: u32, header: &BatchHeader, interval_bytes: u32) {
+        let last = self.relative(header.last_offset());
+        if position == 0 {
+            self.first_timestamp = Some(header.max_timestamp);
+        }
+        self.size_bytes = self.size_bytes.max(position + header.size_bytes() as u32);
+        if let Some(index) = self.index.get_mut() {
+            index.observe(position, last, header.max_timestamp, interval_bytes);
+        }
+    }
+
+    /// The batch that contains `offset`, or the first one after it; `None` beyond the last.
+    pub(crate) fn locate(
+        &self,
+        file: &dyn DiskFile,
+        index: &SegmentIndex,
+        offset: Offset,
+    ) -> Result<Option<Found>, ScanError> {
+        let mut buffer = [0; LOOKUP_BYTES];
+        let mut scan = self.scan(file, 0, &mut buffer);
+        scan.position = self.verified(&mut scan, index.entry_at(self.relative(offset)))?;
+        while let Some(found) = scan.next()? {
+            if found.header.last_offset() >= offset {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position an index entry names, if the batch there is the one it speaks of; else 0.
+    pub(crate) fn verified(
+        &self,
+        scan: &mut Scan<'_>,
+        entry: Option<OffsetEntry>,
+    ) -> io::Result<u64> {
+        let Some(entry) = entry else { return Ok(0) };
+        let position = u64::from(entry.position);
+        let found = scan.parse(position)?;
+        let same = found.is_ok_and(|f| self.relative(f.header.last_offset()) == entry.relative);
+        Ok(if same { position } else { 0 })
+    }
+
+    /// The maximum timestamp of the first batch, from which the segment's age counts.
+    pub(crate) fn first_timestamp(&mut self, disk: &dyn Disk, dir: &str) -> Result<i64, LogError> {
+        if let Some(known) = self.first_timestamp {
+            return Ok(known);
+        }
+        let file = self.file(disk, dir)?;
+        let mut buffer = [0; LOOKUP_BYTES];
+        let first = self.scan(&**file, 0, &mut buffer).parse(0);
+        let first = first.map_err(|error| LogError::io(self.path(dir), error))?;
+        let timestamp = first.map_or(-1, |found| found.header.max_timestamp);
+        self.first_timestamp = Some(timestamp);
+        Ok(timestamp)
+    }
+
+    /// Makes sure that space up to `end` is reserved, a bounded step ahead.
+    pub(crate) fn reserve(
+        &mut self,
+        end: u64,
+        segment_size_bytes: u32,
+        whole: bool,
+    ) -> io::Result<()> {
+        if end <= self.reserved_bytes || (end < PREALLOCATE_FROM_BYTES && !whole) {
+            return Ok(());
+        }
+        let Some(file) = self.file.get() else {
+            return Ok(());
+        };
+        let most = u64::from(segment_size_bytes).max(end);
+        let step = self
+            .reserved_bytes
+            .clamp(4 * PREALLOCATE_FROM_BYTES, PREALLOCATE_STEP_BYTES);
+        let target = match whole {
+            true => most,
+            false => (self.reserved_bytes.max(u64::from(self.size_bytes)) + step).clamp(end, most),
+        };
+        match file.preallocate(target) {
+            // A file system that cannot reserve is not an error; the write will tell.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            other => other?,
+        }
+        self.reserved_bytes = target;
+        Ok(())
+    }
+
+    /// Gives back what was reserved behind the data.
+    pub(crate) fn release_reserve(&mut self) -> io::Result<()> {
+        if self.reserved_bytes > u64::from(self.size_bytes)
+            && let Some(file) = self.file.get()
+        {
+            file.truncate(u64::from(self.size_bytes))?;
+        }
+        self.reserved_bytes = 0;
+        Ok(())
+    }
+
+    pub(crate) fn forget_reserve(&mut self) {
+        self.reserved_bytes = 0;
+    }
+
+    /// The handle, if the segment has one.
+    pub(crate) fn open_file(&self) -> Option<&Arc<dyn DiskFile>> {
+        self.file.get()
+    }
+
+    /// Drops what can be loaded again.
+    pub(crate) fn release(&mut self) {
+        self.file = OnceLock::new();
+        let written = self
+            .index
+            .get()
+            .is_some_and(|index| index.persisted.covers(index));
+        if written {
+            self.index = OnceLock::new();
+        }
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.index.get().map_or(0, |index| index.heap_bytes())
+    }
+}
