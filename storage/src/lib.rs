@@ -5,5 +5,6 @@
 pub mod checkpoint;
 pub mod disk;
 pub mod flush;
+pub mod image;
 pub mod layout;
 pub mod log;
