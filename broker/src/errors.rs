@@ -14,6 +14,7 @@ use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::StrBytes;
 use ottla_protocol::topic_name::TopicNameError;
 
+use crate::config::alter::AlterError;
 use crate::context::TimedOut;
 
 /// An error that has an answer in Kafka's protocol.
@@ -162,6 +163,22 @@ impl ToErrorCode for AlterConfigsError {
             | AlterConfigsError::DuplicateResource
             | AlterConfigsError::DuplicateKey { .. } => ErrorCode::INVALID_REQUEST,
             AlterConfigsError::LimitExceeded(error) => error.error_code(),
+        }
+    }
+}
+
+impl ToErrorCode for AlterError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            AlterError::UnknownKey { .. }
+            | AlterError::RemovedKey { .. }
+            | AlterError::InvalidValue { .. }
+            | AlterError::NotAList { .. }
+            | AlterError::CompactionLag { .. } => ErrorCode::INVALID_CONFIG,
+            AlterError::ReadOnly { .. }
+            | AlterError::NotADefault { .. }
+            | AlterError::NullValue { .. }
+            | AlterError::DuplicateKey { .. } => ErrorCode::INVALID_REQUEST,
         }
     }
 }

@@ -2,12 +2,15 @@
 //! differences between versions are handled here and nowhere below.
 
 pub mod acls;
+pub mod alter_configs;
 pub mod api_versions;
 pub mod client_quotas;
 pub mod create_partitions;
+pub mod create_topics;
 pub mod delegation_tokens;
 pub mod delete_topics;
 pub mod describe_cluster;
+pub mod describe_configs;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
 pub mod find_coordinator;
@@ -24,3 +27,5 @@ mod wire;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

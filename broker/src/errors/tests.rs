@@ -6,10 +6,12 @@ use std::sync::Arc;
 use ottla_protocol::types::{BrokerId, TopicId};
 
 use super::*;
+use crate::config::ValueError;
 
 fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
     let name: Arc<str> = Arc::from("t");
     let (broker, partition) = (BrokerId(1), 0);
+    let key = || "k".to_owned();
     let mut rows: Vec<(Box<dyn ToErrorCode>, ErrorCode)> = Vec::new();
     macro_rules! rows {
         ($($error:expr => $code:ident;)*) => {
@@ -70,6 +72,15 @@ fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
         AlterConfigsError::DuplicateResource => INVALID_REQUEST;
         AlterConfigsError::DuplicateKey { name: name.clone() } => INVALID_REQUEST;
         AlterConfigsError::LimitExceeded(LimitExceeded::ConfigKeys { max: 1 }) => INVALID_CONFIG;
+        AlterError::UnknownKey { key: key(), suggestion: Some("retention.ms") } => INVALID_CONFIG;
+        AlterError::RemovedKey { key: key(), why: "it was dropped" } => INVALID_CONFIG;
+        AlterError::InvalidValue { key: key(), problem: ValueError::Empty } => INVALID_CONFIG;
+        AlterError::NotAList { key: key() } => INVALID_CONFIG;
+        AlterError::CompactionLag { min_ms: 2, max_ms: 1 } => INVALID_CONFIG;
+        AlterError::ReadOnly { key: key() } => INVALID_REQUEST;
+        AlterError::NotADefault { key: key() } => INVALID_REQUEST;
+        AlterError::NullValue { key: key() } => INVALID_REQUEST;
+        AlterError::DuplicateKey { key: key() } => INVALID_REQUEST;
         RegisterBrokerError::InconsistentClusterId { actual: name.clone() }
             => INCONSISTENT_CLUSTER_ID;
         RegisterBrokerError::InvalidBrokerId => INVALID_REGISTRATION;

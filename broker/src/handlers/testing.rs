@@ -11,11 +11,17 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ottla_controller::command::{CreateTopics, NewTopic, TopicDefaults};
+use ottla_controller::decide::{bootstrap, supported_features};
 use ottla_controller::record::{
-    BrokerEndpoint, BrokerEpoch, BrokerRegistrationRecord, ConfigResource, MetadataRecord,
+    BrokerEndpoint, BrokerEpoch, BrokerRegistrationRecord, MetadataRecord,
 };
 use ottla_controller::{Command, CommandReply, Limits, MetadataDelta, MetadataImage, decide};
-use ottla_protocol::messages::{Request, Response, decode_response, encode_request};
+use ottla_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use ottla_protocol::messages::{
+    IncrementalAlterConfigsRequest, Request, Response, StrBytes, decode_response, encode_request,
+};
 use ottla_protocol::types::BrokerId;
 use ottla_storage::disk::MemoryDisk;
 use parking_lot::Mutex;
@@ -103,7 +109,8 @@ impl TestBroker {
         let broker = core(config, controller.clone());
         controller.broker.set(Arc::downgrade(&broker)).unwrap();
         let cluster_id = Arc::from("dGVzdC1jbHVzdGVyLWlkMQ");
-        let records = [MetadataRecord::Cluster { cluster_id }, registration(false)];
+        let mut records = bootstrap(&cluster_id);
+        records.push(registration(false));
         apply(&broker, &records);
         let signal = ConnectionSignal::new(|| {});
         TestBroker {
@@ -163,13 +170,18 @@ impl TestBroker {
         apply(&self.broker, &[registration(true)]);
     }
 
-    pub(crate) fn set_group_config(&self, group: &str, key: &str, value: &str) {
-        let record = MetadataRecord::Config {
-            resource: ConfigResource::Group(Arc::from(group)),
-            name: Arc::from(key),
-            value: Some(Arc::from(value)),
-        };
-        apply(&self.broker, &[record]);
+    /// Sets a key through IncrementalAlterConfigs.
+    pub(crate) fn set_config(&self, kind: i8, name: &str, key: &str, value: &str) {
+        let config = AlterableConfig::default()
+            .with_name(StrBytes::from_string(key.to_owned()))
+            .with_value(Some(StrBytes::from_string(value.to_owned())));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(StrBytes::from_string(name.to_owned()))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let response = self.call(1, request);
+        assert_eq!(response.responses[0].error_code, 0, "{response:?}");
     }
 
     /// The answer to a request that came in on the client listener.
@@ -259,7 +271,7 @@ fn registration(fenced: bool) -> MetadataRecord {
             port: 9092,
             security_protocol: 0,
         }],
-        features: Vec::new(),
+        features: supported_features(),
         rack: None,
         log_dirs: vec![Uuid::from_u128(2)],
         fenced,

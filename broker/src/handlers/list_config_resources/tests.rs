@@ -19,7 +19,7 @@ fn every_topic_broker_and_configured_group_is_listed() {
     let broker = TestBroker::new();
     broker.create_topic("b", 1);
     broker.create_topic("a", 1);
-    broker.set_group_config("grp", "consumer.session.timeout.ms", "50000");
+    broker.set_config(32, "grp", "consumer.session.timeout.ms", "50000");
     let row = |name: &str, kind: i8| (name.to_owned(), kind);
     let (topics, group) = ([row("a", 2), row("b", 2)], row("grp", 32));
     assert_eq!(ask(&broker, 1, &[2]), (0, topics.to_vec()));
