@@ -76,7 +76,8 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Fills `into` as far as the file reaches; fewer bytes only at the end of the file.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
     fn len_bytes(&self) -> io::Result<u64>;
-    /// Reserves space for the first `len_bytes`; the length stays as it is.
+    /// Reserves space for the first `len_bytes`; the length stays as it is. All or nothing: a full
+    /// disk takes nothing, and space reserved before may be released. Never beside a write.
     fn preallocate(&self, len_bytes: u64) -> io::Result<()>;
     /// Cuts or extends (with zeroes) to `len_bytes`; releases space reserved beyond it.
     fn truncate(&self, len_bytes: u64) -> io::Result<()>;

@@ -311,6 +311,11 @@ impl DiskFile for RealFile {
         match rustix::fs::fallocate(file.to_write()?, flags, 0, len_bytes) {
             // A file system without reservations reports a full disk at the write instead.
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            // ext4 keeps what it could get, and would be full for everybody else too.
+            Err(error @ Errno::NOSPC) => {
+                rustix::fs::ftruncate(file.to_write()?, file.len_bytes()?)?;
+                Err(error.into())
+            }
             Err(error) => Err(error.into()),
         }
     }
