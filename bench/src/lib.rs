@@ -1,1 +1,18 @@
-//! Skeleton.
+//! Load generators and the benchmarks made of them.
+//!
+//! Everything here speaks TCP and reads `/proc`, and does not know whom it measures, so each figure
+//! can be taken from another broker with the same program. The generators are as cheap as they can
+//! be: [`replay`] sends one batch that was encoded once, again and again, and [`drain`] lets the
+//! kernel throw away what it fetches; two cores are enough to load a broker to its limit.
+//! [`side_by_side`] and [`recovery`] start brokers from nothing and end those that they started.
+
+pub mod drain;
+pub mod peer;
+pub mod process;
+#[cfg(feature = "librdkafka")]
+pub mod real_client;
+pub mod recovery;
+pub mod replay;
+pub mod report;
+pub mod side_by_side;
+pub mod wire;

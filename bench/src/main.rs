@@ -1,0 +1,280 @@
+//! `ottla-bench`: the benchmarks from the command line.
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use ottla_bench::peer::{Kind, Places};
+use ottla_bench::report::Report;
+use ottla_bench::{drain, process, recovery, replay, side_by_side, wire};
+use std::path::{Path, PathBuf};
+
+/// Load generators, and Ottla beside Apache Kafka.
+#[derive(Parser)]
+#[command(name = "ottla-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start both brokers from nothing in turns and compare what they use
+    SideBySide(SideBySide),
+    /// Measure a clean restart with many partitions and one after kill -9
+    Recovery(Recovery),
+    /// Send pre-encoded batches to a running broker
+    Produce(Produce),
+    /// Fetch and throw away what `produce` has written
+    Fetch(Fetch),
+}
+
+#[derive(Args)]
+struct Common {
+    /// Only one of them: ottla or kafka
+    #[arg(long)]
+    only: Option<String>,
+    /// Where the brokers keep their data while they are measured [default: the target folder]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Also print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct SideBySide {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 3)]
+    pairs: u32,
+    /// GB that each measured row moves
+    #[arg(long, default_value_t = 2.0)]
+    gigabytes: f64,
+    /// GB moved before each row, not counted
+    #[arg(long, default_value_t = 0.5)]
+    warm_up: f64,
+    /// memory: what Kafka promises by default; commit: fsync before the acknowledgement on both
+    #[arg(long, default_value = "memory")]
+    durability: String,
+    /// Messages of 100 bytes through librdkafka
+    #[arg(long, default_value_t = 2_000_000)]
+    messages: u64,
+}
+
+#[derive(Args)]
+struct Recovery {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 1000)]
+    partitions: i32,
+    #[arg(long, default_value_t = 4.0)]
+    gigabytes: f64,
+}
+
+#[derive(Args)]
+struct Produce {
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    bootstrap: String,
+    /// Created when it does not exist
+    #[arg(long, default_value = "bench")]
+    topic: String,
+    #[arg(long, default_value_t = 1)]
+    partitions: i32,
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    #[arg(long, default_value_t = 16_384)]
+    batch_bytes: usize,
+    #[arg(long, default_value_t = 1000)]
+    record_bytes: usize,
+    #[arg(long, default_value_t = 5)]
+    in_flight: usize,
+    #[arg(long, default_value_t = 1.0)]
+    gigabytes: f64,
+    /// 1, or -1 for all
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    acks: i16,
+    /// The broker's process, to count its CPU time
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+#[derive(Args)]
+struct Fetch {
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    bootstrap: String,
+    #[arg(long, default_value = "bench")]
+    topic: String,
+    #[arg(long, default_value_t = 0)]
+    partition: i32,
+    /// As it was given to `produce`
+    #[arg(long, default_value_t = 16_384)]
+    batch_bytes: usize,
+    /// As it was given to `produce`
+    #[arg(long, default_value_t = 1000)]
+    record_bytes: usize,
+    #[arg(long, default_value_t = 4 << 20)]
+    fetch_bytes: i32,
+    #[arg(long, default_value_t = 1.0)]
+    gigabytes: f64,
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::SideBySide(arguments) => compare(&arguments),
+        Command::Recovery(arguments) => recover(&arguments),
+        Command::Produce(arguments) => produce(&arguments),
+        Command::Fetch(arguments) => fetch(&arguments),
+    }
+}
+
+/// The broker beside this program, and the scripts of the clone it was built from.
+fn places(common: &Common) -> Result<Places> {
+    let own = std::env::current_exe()?;
+    let beside = own.parent().context("this program has a folder")?;
+    let clone = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("a workspace")?;
+    let binary = std::env::var_os("OTTLA_BIN").map(PathBuf::from);
+    Ok(Places {
+        ottla: binary.unwrap_or_else(|| beside.join("ottla")),
+        kafka_server: clone.join("scripts/kafka-server"),
+        data: common
+            .data
+            .clone()
+            .unwrap_or_else(|| beside.join("bench-data")),
+    })
+}
+
+fn kinds(common: &Common) -> Result<Vec<Kind>> {
+    match common.only.as_deref() {
+        None => Ok(vec![Kind::Ottla, Kind::ApacheKafka]),
+        Some("ottla") => Ok(vec![Kind::Ottla]),
+        Some("kafka") => Ok(vec![Kind::ApacheKafka]),
+        Some(other) => anyhow::bail!("--only is ottla or kafka, not {other}"),
+    }
+}
+
+fn print(report: &Report, common: &Common, load_before: f64) -> Result<()> {
+    println!("{}", report.table());
+    println!(
+        "load average: {load_before:.1} before, {:.1} after",
+        process::load_average()
+    );
+    if common.json {
+        println!("{}", serde_json::to_string_pretty(&report.lines())?);
+    }
+    Ok(())
+}
+
+fn compare(arguments: &SideBySide) -> Result<()> {
+    let load = process::load_average();
+    let setting = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
+    let kafka_topic = match arguments.durability.as_str() {
+        "memory" => Vec::new(),
+        "commit" => setting("flush.messages", "1"),
+        other => anyhow::bail!("--durability is memory or commit, not {other}"),
+    };
+    let report = side_by_side::run(&side_by_side::Plan {
+        places: places(&arguments.common)?,
+        pairs: arguments.pairs,
+        gigabytes: arguments.gigabytes,
+        warm_up_gigabytes: arguments.warm_up,
+        ottla_topic: setting("ottla.durability", &arguments.durability),
+        kafka_topic,
+        kinds: kinds(&arguments.common)?,
+        messages: arguments.messages,
+    })?;
+    println!("durability class: {}", arguments.durability);
+    print(&report, &arguments.common, load)
+}
+
+fn recover(arguments: &Recovery) -> Result<()> {
+    let load = process::load_average();
+    let report = recovery::run(&recovery::Plan {
+        places: places(&arguments.common)?,
+        kinds: kinds(&arguments.common)?,
+        partitions: arguments.partitions,
+        gigabytes: arguments.gigabytes,
+    })?;
+    print(&report, &arguments.common, load)
+}
+
+/// CPU-seconds of the broker and of this process so far.
+fn cpu(pid: Option<u32>) -> Result<(f64, f64)> {
+    let broker = pid.map(process::cpu_seconds).transpose()?;
+    Ok((
+        broker.unwrap_or(f64::NAN),
+        process::cpu_seconds(std::process::id())?,
+    ))
+}
+
+fn print_rates(bytes: u64, seconds: f64, before: (f64, f64), after: (f64, f64)) {
+    let gigabytes = bytes as f64 / 1e9;
+    println!(
+        "{gigabytes:.2} GB in {seconds:.2} s: {:.0} MB/s",
+        gigabytes * 1000.0 / seconds
+    );
+    println!("CPU-s/GB: client {:.2}", (after.1 - before.1) / gigabytes);
+    if !after.0.is_nan() {
+        println!("CPU-s/GB: broker {:.2}", (after.0 - before.0) / gigabytes);
+    }
+}
+
+fn produce(arguments: &Produce) -> Result<()> {
+    let mut client = wire::Client::connect(&arguments.bootstrap)?;
+    if client.end_offset(&arguments.topic, 0).is_err() {
+        client.create_topic(&arguments.topic, arguments.partitions, &[])?;
+    }
+    let before = cpu(arguments.pid)?;
+    let outcome = replay::run(&replay::Load {
+        bootstrap: arguments.bootstrap.clone(),
+        topic: arguments.topic.clone(),
+        connections: arguments.connections,
+        partitions: arguments.partitions,
+        record_bytes: arguments.record_bytes,
+        batch_bytes: arguments.batch_bytes,
+        in_flight: arguments.in_flight,
+        total_bytes: (arguments.gigabytes * 1e9) as u64,
+        acks: arguments.acks,
+    })?;
+    print_rates(
+        outcome.bytes,
+        outcome.elapsed.as_secs_f64(),
+        before,
+        cpu(arguments.pid)?,
+    );
+    for quantile in [0.5, 0.99, 0.999] {
+        let micros = outcome.latency_us.value_at_quantile(quantile);
+        println!(
+            "answer p{}: {:.2} ms",
+            quantile * 100.0,
+            micros as f64 / 1000.0
+        );
+    }
+    Ok(())
+}
+
+fn fetch(arguments: &Fetch) -> Result<()> {
+    let (batch, batch_records) = replay::batch(arguments.batch_bytes, arguments.record_bytes)?;
+    let mut client = wire::Client::connect(&arguments.bootstrap)?;
+    let end_offset = client.end_offset(&arguments.topic, arguments.partition)?;
+    let before = cpu(arguments.pid)?;
+    let outcome = drain::run(&drain::Load {
+        bootstrap: arguments.bootstrap.clone(),
+        topic: arguments.topic.clone(),
+        partition: arguments.partition,
+        fetch_bytes: arguments.fetch_bytes,
+        total_bytes: (arguments.gigabytes * 1e9) as u64,
+        batch_bytes: batch.len(),
+        batch_records,
+        end_offset,
+    })?;
+    print_rates(
+        outcome.bytes,
+        outcome.elapsed.as_secs_f64(),
+        before,
+        cpu(arguments.pid)?,
+    );
+    Ok(())
+}

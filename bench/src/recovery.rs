@@ -1,0 +1,110 @@
+//! How long a broker is away: a clean restart with many partitions, and one after `kill -9`.
+
+use crate::peer::{Kind, Peer, Places};
+use crate::replay;
+use crate::report::Report;
+use anyhow::{Result, ensure};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub places: Places,
+    pub kinds: Vec<Kind>,
+    /// Partitions of the clean restart; each holds one batch.
+    pub partitions: i32,
+    /// Data in the log when the broker is killed, over eight partitions.
+    pub gigabytes: f64,
+}
+
+const KILLED_PARTITIONS: i32 = 8;
+
+pub fn run(plan: &Plan) -> Result<Report> {
+    let mut report = Report::default();
+    for kind in &plan.kinds {
+        eprintln!(
+            "-- {}: clean restart with {} partitions",
+            kind.name(),
+            plan.partitions
+        );
+        clean_restart(plan, *kind, &mut report)?;
+        eprintln!("-- {}: kill -9 with {} GB", kind.name(), plan.gigabytes);
+        killed(plan, *kind, &mut report)?;
+    }
+    Ok(report)
+}
+
+fn load(peer: &Peer, topic: &str, partitions: i32, total_bytes: u64, batch: usize) -> replay::Load {
+    replay::Load {
+        bootstrap: peer.bootstrap.clone(),
+        topic: topic.to_owned(),
+        connections: partitions as usize,
+        partitions,
+        record_bytes: 1000,
+        batch_bytes: batch,
+        in_flight: 5,
+        total_bytes,
+        acks: -1,
+    }
+}
+
+fn clean_restart(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {
+    let mut peer = Peer::start(kind, &plan.places)?;
+    let partitions = plan.partitions;
+    let create = std::time::Instant::now();
+    peer.client()?.create_topic("many", partitions, &[])?;
+    let seconds = create.elapsed().as_secs_f64();
+    report.add(kind, &format!("create {partitions} partitions, s"), seconds);
+    let first = std::time::Instant::now();
+    replay::run(&load(&peer, "many", partitions, 1, 2000))?;
+    let seconds = first.elapsed().as_secs_f64();
+    report.add(kind, "first batch into each of them, s", seconds);
+    let stopped = peer.stop()?.as_secs_f64();
+    report.add(kind, "clean shutdown with them, s", stopped);
+    let ready = peer.start_again()?.as_secs_f64();
+    report.add(kind, "start again with them, s", ready);
+    let resident = crate::process::resident_bytes(peer.pid())? as f64 / 1e6;
+    report.add(kind, "resident memory with them, MB", resident);
+    for partition in [0, partitions / 2, partitions - 1] {
+        let end = peer.client()?.end_offset("many", partition)?;
+        ensure!(end > 0, "partition {partition} is empty after the restart");
+    }
+    peer.stop()?;
+    Ok(())
+}
+
+fn killed(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {
+    let mut peer = Peer::start(kind, &plan.places)?;
+    peer.client()?
+        .create_topic("killed", KILLED_PARTITIONS, &[])?;
+    let total = (plan.gigabytes * 1e9) as u64;
+    let written = replay::run(&load(&peer, "killed", KILLED_PARTITIONS, total, 262_144))?;
+    let rate = written.bytes as f64 / 1e6 / written.elapsed.as_secs_f64();
+    report.add(kind, "acks=all, 256 KB batches: MB/s", rate);
+    peer.kill()?;
+    let ready = peer.start_again()?.as_secs_f64();
+    let gigabytes = plan.gigabytes;
+    report.add(
+        kind,
+        &format!("start after kill -9 with {gigabytes} GB, s"),
+        ready,
+    );
+    let mut records = 0;
+    for partition in 0..KILLED_PARTITIONS {
+        records += u64::try_from(peer.client()?.end_offset("killed", partition)?)?;
+    }
+    // Kafka acknowledges before the disk has it, but a kill alone does not empty the page cache.
+    ensure!(
+        records == written.records,
+        "{records} of {} records are left",
+        written.records
+    );
+    let again = std::time::Instant::now();
+    replay::run(&load(&peer, "killed", 1, 1, 2000))?;
+    report.add(
+        kind,
+        "first produce after that, ms",
+        again.elapsed().as_secs_f64() * 1000.0,
+    );
+    peer.stop()?;
+    Ok(())
+}

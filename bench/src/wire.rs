@@ -1,0 +1,134 @@
+//! The few calls that a benchmark makes besides its load: topics, leaders, offsets.
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use bytes::Bytes;
+use ottla_protocol::messages::{
+    self, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, Request, Response,
+    StrBytes, TopicName,
+};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const CLIENT_ID: &str = "ottla-bench";
+/// Nothing takes longer than this on a broker that works.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A blocking connection for single calls.
+pub struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    pub fn connect(bootstrap: &str) -> Result<Client> {
+        let stream = TcpStream::connect(bootstrap)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        Ok(Client { stream })
+    }
+
+    fn call<Q: Request, A: Response>(&mut self, version: i16, request: &Q) -> Result<A> {
+        let frame = messages::encode_request(1, CLIENT_ID, version, request)?;
+        self.stream.write_all(&frame)?;
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let mut body = vec![0; usize::try_from(i32::from_be_bytes(length))?];
+        self.stream.read_exact(&mut body)?;
+        Ok(messages::decode_response(Bytes::from(body), version)?.1)
+    }
+
+    /// The broker answers at all.
+    pub fn api_versions(&mut self) -> Result<ApiVersionsResponse> {
+        self.call(0, &ApiVersionsRequest::default())
+    }
+
+    /// Creates a topic and waits until all its partitions have a leader.
+    pub fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(String, String)],
+    ) -> Result<()> {
+        let configs = configs.iter().map(|(name, value)| {
+            messages::create_topics_request::CreatableTopicConfig::default()
+                .with_name(StrBytes::from_string(name.clone()))
+                .with_value(Some(StrBytes::from_string(value.clone())))
+        });
+        let wanted = messages::create_topics_request::CreatableTopic::default()
+            .with_name(topic_name(topic))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1)
+            .with_configs(configs.collect());
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![wanted])
+            .with_timeout_ms(60_000);
+        let response: CreateTopicsResponse = self.call(4, &request)?;
+        let result = response.topics.first().context("an empty answer")?;
+        let why = result
+            .error_message
+            .as_ref()
+            .map_or("", |text| text.as_str());
+        ensure!(
+            result.error_code == 0,
+            "create {topic}: error {} {why}",
+            result.error_code
+        );
+        self.wait_for_leaders(topic, partitions)
+    }
+
+    fn wait_for_leaders(&mut self, topic: &str, partitions: i32) -> Result<()> {
+        let wanted = messages::metadata_request::MetadataRequestTopic::default()
+            .with_name(Some(topic_name(topic)));
+        let request = MetadataRequest::default()
+            .with_topics(Some(vec![wanted]))
+            .with_allow_auto_topic_creation(false);
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let response: MetadataResponse = self.call(4, &request)?;
+            let found = response.topics.first();
+            let led = found.map_or(0, |topic| {
+                topic
+                    .partitions
+                    .iter()
+                    .filter(|partition| partition.leader_id.0 >= 0)
+                    .count()
+            });
+            if led == usize::try_from(partitions)? {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{topic}: {led} of {partitions} have a leader"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The end of a partition's log.
+    pub fn end_offset(&mut self, topic: &str, partition: i32) -> Result<i64> {
+        let wanted = messages::list_offsets_request::ListOffsetsPartition::default()
+            .with_partition_index(partition)
+            .with_timestamp(-1);
+        let wanted = messages::list_offsets_request::ListOffsetsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(messages::BrokerId(-1))
+            .with_topics(vec![wanted]);
+        let response: ListOffsetsResponse = self.call(1, &request)?;
+        let partition = response
+            .topics
+            .first()
+            .and_then(|topic| topic.partitions.first());
+        let partition = partition.context("an empty answer")?;
+        match partition.error_code {
+            0 => Ok(partition.offset),
+            code => Err(anyhow!("list offsets of {topic}: error {code}")),
+        }
+    }
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
