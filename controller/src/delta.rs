@@ -35,6 +35,31 @@ impl MetadataDelta {
         *self == MetadataDelta::default()
     }
 
+    /// Adds what changed afterwards.
+    pub fn merge(&mut self, later: MetadataDelta) {
+        for id in later.topics_created {
+            self.topics_created.insert(id);
+        }
+        for (id, name) in later.topics_deleted {
+            self.partitions_changed.remove(&id);
+            // A topic that came and went within one delta was never there.
+            if !self.topics_created.remove(&id) {
+                self.topics_deleted.insert(id, name);
+            }
+        }
+        for (id, partitions) in later.partitions_changed {
+            self.partitions_changed
+                .entry(id)
+                .or_default()
+                .extend(partitions);
+        }
+        self.configs_changed.extend(later.configs_changed);
+        self.brokers_changed.extend(later.brokers_changed);
+        self.features_changed |= later.features_changed;
+        self.producer_ids_changed |= later.producer_ids_changed;
+        self.cluster_changed |= later.cluster_changed;
+    }
+
     /// Applies the record to `image` and notes what it changes.
     pub fn replay(&mut self, image: &mut MetadataImage, record: &MetadataRecord) {
         self.note(image, record);

@@ -20,8 +20,13 @@ pub mod decide;
 pub mod delta;
 pub mod elect;
 pub mod image;
+pub mod raft;
+pub mod reconstruct;
 pub mod record;
 
+pub use crate::raft::{
+    Controller, ControllerError, ControllerOptions, Event, QuorumState, StepError,
+};
 pub use command::{Command, CommandReply, Refusal};
 pub use decide::{Decision, Limits, decide};
 pub use delta::MetadataDelta;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ottla_protocol::types::{BrokerId, LeaderEpoch, ProducerId, TopicId};
 use uuid::Uuid;
 
+pub(crate) use codec::{Reader, put_varint};
 pub use codec::{RecordError, decode_batch, encode_batch};
 
 /// Counts changes of one partition's state; leaders compare-and-set on it.

@@ -409,10 +409,6 @@ impl<'a> Reader<'a> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, RecordError> {
-        Ok(u32::from_be_bytes(self.array()?))
-    }
-
     pub(crate) fn u64(&mut self) -> Result<u64, RecordError> {
         Ok(u64::from_be_bytes(self.array()?))
     }
