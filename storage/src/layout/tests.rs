@@ -130,10 +130,12 @@ proptest! {
     ) {
         prop_assume!(topic_name::validate(&topic).is_ok());
         let partition = TopicPartition::new(&*topic, partition);
-        prop_assert_eq!(parse_dir(&partition_dir(&partition)), DirName::Partition(partition.clone()));
+        let parsed = parse_dir(&partition_dir(&partition));
+        prop_assert_eq!(parsed, DirName::Partition(partition.clone()));
         prop_assert_eq!(parse_dir(&deleted_dir(&partition, Uuid::nil())), DirName::Deleted);
         for file in SegmentFile::ALL {
-            prop_assert_eq!(SegmentFile::parse(&file.name(Offset(offset))), Some((Offset(offset), file)));
+            let offset = Offset(offset);
+            prop_assert_eq!(SegmentFile::parse(&file.name(offset)), Some((offset, file)));
         }
     }
 
