@@ -1,6 +1,7 @@
-//! Configuration: one row per key in `KEYS`, everything else derived. Owns the typed [`Config`] of a
-//! broker and [`TopicConfig`] of a topic, their sources (default < file < environment < override, then
-//! the dynamic configs of the metadata log), DescribeConfigs rows and the validation of changes.
+//! Configuration: one row per key in `KEYS`, everything else derived. Owns the typed [`Config`] of
+//! a broker and [`TopicConfig`] of a topic, their sources (default < file < environment < override,
+//! then the dynamic configs of the metadata log), DescribeConfigs rows and the validation of
+//! changes.
 //!
 //! A key is defined once, in `config/keys/`: its name, type, default, range, scope, sentence of
 //! documentation and the field it sets. A `Config` is immutable; a dynamic change makes a new one.
@@ -64,7 +65,8 @@ pub struct Config {
     pub default_replication_factor: i32,
     pub auto_create_topics: bool,
     pub delete_topics: bool,
-    /// Refuse topic keys that Kafka 4 dropped, as Kafka 4 does, rather than accept them with a warning.
+    /// Refuse topic keys that Kafka 4 dropped, as Kafka 4 does, rather than accept them with a
+    /// warning.
     pub strict_topic_keys: bool,
     /// What a topic has for every key it does not set itself, before dynamic broker configs.
     pub topic_defaults: TopicConfig,
@@ -128,8 +130,8 @@ impl Config {
         build::build(values, &build::Surroundings::default()).map(|(config, _)| config)
     }
 
-    /// This configuration with the dynamic configs of the metadata log on top. Keys that cannot change
-    /// at run time and values that no longer parse keep their static value.
+    /// This configuration with the dynamic configs of the metadata log on top. Keys that cannot
+    /// change at run time and values that no longer parse keep their static value.
     pub fn with_dynamic<K, V>(
         &self,
         broker_dynamic: &BTreeMap<K, V>,
@@ -155,15 +157,15 @@ impl Config {
         self.static_values.text(key.name).or(key.default)
     }
 
-    /// The replicas that an internal topic gets, by the key that configures them: never more than there
-    /// are brokers, because Kafka's default of 3 would make every single node fail.
+    /// The replicas that an internal topic gets, by the key that configures them: never more than
+    /// there are brokers, because Kafka's default of 3 would make every single node fail.
     pub fn internal_replication_factor(&self, key: &Key, brokers: usize) -> i32 {
         let wanted = Layers::static_only(&self.static_values).typed(key);
         clamp_to_brokers(wanted.map_or(1, |value| value.i32()), brokers)
     }
 
-    /// The smallest possible configuration, from which `build` starts; every field is then set by its
-    /// row, which `every_field_with_a_key_is_set_by_its_row` checks for the numbers.
+    /// The smallest possible configuration, from which `build` starts; every field is then set by
+    /// its row, which `every_field_with_a_key_is_set_by_its_row` checks for the numbers.
     fn blank() -> Config {
         Config {
             node_id: -1,

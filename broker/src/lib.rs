@@ -13,6 +13,7 @@ pub mod context;
 pub mod errors;
 pub mod handlers;
 pub mod metadata;
+pub mod metrics;
 mod producer_ids;
 pub mod purgatory;
 pub mod reply;

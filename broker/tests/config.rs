@@ -1,6 +1,7 @@
-//! Configurations as people bring them, as data files in `broker/tests/data/config`: what goes in, and
-//! below `---- result` what comes out. `UPDATE=1 cargo test -p ottla-broker --test config` rewrites the
-//! results.
+//! Configurations as people bring them, as data files in `broker/tests/data/config`: what goes in,
+//! and below `---- result` what comes out. `UPDATE=1 cargo test -p ottla-broker --test config`
+//! rewrites the results.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -72,7 +73,7 @@ impl Case {
             out.push_str("config check:\n");
             match check::report_text("server.properties", &text) {
                 Ok(report) => {
-                    let _ = write!(out, "{report}valid: {}\n", report.is_valid());
+                    let _ = writeln!(out, "{report}valid: {}", report.is_valid());
                 }
                 Err(error) => show_error(&mut out, &error),
             }

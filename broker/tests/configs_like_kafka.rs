@@ -1,6 +1,6 @@
-//! What we answer to DescribeConfigs against what Apache Kafka 4.3.0 itself answers, key by key. The
-//! facts in `broker/tests/data/kafka_4_3_configs.tsv` were measured on a freshly formatted single
-//! node; every wanted difference is named below with its reason.
+//! What we answer to DescribeConfigs against what Apache Kafka 4.3.0 itself answers, key by key.
+//! The facts in `broker/tests/data/kafka_4_3_configs.tsv` were measured on a freshly formatted
+//! single node; every wanted difference is named below with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,10 +1,11 @@
-//! The reference pages equal the tables they are generated from. `UPDATE=1 cargo test -p ottla-broker
-//! --test docs` rewrites them.
+//! The reference pages equal the tables they are generated from. `UPDATE=1 cargo test -p
+//! ottla-broker --test docs` rewrites them.
+#![allow(clippy::disallowed_methods)]
 
 use std::fs;
 use std::path::Path;
 
-use ottla_broker::config;
+use ottla_broker::{config, metrics};
 
 /// Compares a page with what its table generates, or rewrites it.
 fn check(page: &str, generated: &str) {
@@ -31,4 +32,9 @@ fn check(page: &str, generated: &str) {
 #[test]
 fn the_page_of_the_configuration_equals_its_tables() {
     check("config.md", &config::document::page());
+}
+
+#[test]
+fn the_page_of_the_metrics_equals_its_table() {
+    check("metrics.md", &metrics::document::page());
 }

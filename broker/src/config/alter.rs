@@ -1,8 +1,9 @@
-//! Changing configuration at run time: which changes of a topic's, broker's, group's or client metrics
-//! resource are allowed, and what they mean for the resource's stored set.
+//! Changing configuration at run time: which changes of a topic's, broker's, group's or client
+//! metrics resource are allowed, and what they mean for the resource's stored set.
 //!
-//! Pure: takes what is stored, returns what to store. The caller submits the result to the controller.
-//! Keys are checked against their rows, then what the topic would have against rules between keys.
+//! Pure: takes what is stored, returns what to store. The caller submits the result to the
+//! controller. Keys are checked against their rows, then what the topic would have against rules
+//! between keys.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
-//! From merged static values to a typed [`Config`]: checks every value, sets the fields, resolves what
-//! several keys decide together (identity, listeners, log directories) and collects the notices.
+//! From merged static values to a typed [`Config`]: checks every value, sets the fields, resolves
+//! what several keys decide together (identity, listeners, log directories) and collects the
+//! notices.
 //!
 //! All errors are reported at once, each with its key and where it was set.
 
@@ -445,8 +446,8 @@ impl Builder<'_> {
         }
     }
 
-    /// An address that other machines reach, without authentication: refused unless the operator named
-    /// it or passed `--insecure`.
+    /// An address that other machines reach, without authentication: refused unless the operator
+    /// named it or passed `--insecure`.
     fn check_open_address(&mut self, key: &'static str, listener: String) {
         if self.surroundings.insecure {
             return;

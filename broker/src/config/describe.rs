@@ -1,9 +1,9 @@
-//! DescribeConfigs: every key of a resource with its value, where the value comes from, and the other
-//! sources it would fall back to, in precedence order.
+//! DescribeConfigs: every key of a resource with its value, where the value comes from, and the
+//! other sources it would fall back to, in precedence order.
 //!
 //! The rules of sources and synonyms are Kafka's, because tools compare them: a topic's value is
-//! `DynamicTopic` only if it was set on the topic itself. One difference is wanted: a topic value that
-//! comes from `log.retention.hours` in the file says so, where Kafka calls it a default.
+//! `DynamicTopic` only if it was set on the topic itself. One difference is wanted: a topic value
+//! that comes from `log.retention.hours` in the file says so, where Kafka calls it a default.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! The reference page of the configuration, generated from `KEYS`: `docs/reference/config.md`. A test
-//! keeps page and tables equal.
+//! The reference page of the configuration, generated from `KEYS`: `docs/reference/config.md`. A
+//! test keeps page and tables equal.
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,10 @@ use super::keys::{
 const INTRODUCTION: &str = "\
 # Configuration
 
-A broker reads Kafka's `server.properties`, the environment (`KAFKA_` and the key in upper case, with
-`_` for a dot, `__` for an underscore, `___` for a dash) and `--override key=value`; later ones win.
-`ottla config check FILE` says what each line of a file means here. Every key that Kafka 4.3 describes
-is known and described; keys whose meaning is not served yet say so under *meaning*.
+A broker reads Kafka's `server.properties`, the environment (`KAFKA_` and the key in upper case,
+with `_` for a dot, `__` for an underscore, `___` for a dash) and `--override key=value`; later ones
+win. `ottla config check FILE` says what each line of a file means here. Every key that Kafka 4.3
+describes is known and described; keys whose meaning is not served yet say so under *meaning*.
 
 *Change* tells who may change a key while the broker runs: `-` nobody, `broker` for one broker,
 `cluster` for one or for all. This page is generated from the tables in `broker/src/config/keys/`.

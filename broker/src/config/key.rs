@@ -1,9 +1,10 @@
-//! The shape of one configuration key: a row of `KEYS`. A row says everything there is to say about a
-//! key (name, type, default, range, who may change it, what it does, what it means in one sentence);
-//! parsing, validation, DescribeConfigs, `ottla config check` and the reference page derive from it.
+//! The shape of one configuration key: a row of `KEYS`. A row says everything there is to say about
+//! a key (name, type, default, range, who may change it, what it does, what it means in one
+//! sentence); parsing, validation, DescribeConfigs, `ottla config check` and the reference page
+//! derive from it.
 //!
-//! Rows are written with the small `const` constructors below, so a table reads as one line per key.
-//! Deliberately absent: any knowledge of a particular key. Those live in `config/keys/`.
+//! Rows are written with the small `const` constructors below, so a table reads as one line per
+//! key. Deliberately absent: any knowledge of a particular key. Those live in `config/keys/`.
 
 use super::{Config, TopicConfig};
 
@@ -118,12 +119,13 @@ pub struct Key {
     pub dynamic: Dynamic,
     pub doc: &'static str,
     pub effect: Effect,
-    /// Broker keys that give this (topic, group) key its default, highest precedence first. A factor
-    /// converts units: `log.retention.hours` feeds `retention.ms` times 3,600,000.
+    /// Broker keys that give this (topic, group) key its default, highest precedence first. A
+    /// factor converts units: `log.retention.hours` feeds `retention.ms` times 3,600,000.
     pub synonyms: &'static [(&'static str, i64)],
     /// The field is set, but nothing reads it yet; the text says why.
     pub idle: Option<&'static str>,
-    /// Described only once it has been set, as Kafka does with keys that live outside its main table.
+    /// Described only once it has been set, as Kafka does with keys that live outside its main
+    /// table.
     pub listed_when_set: bool,
 }
 
@@ -387,7 +389,8 @@ fn parse_type(key_type: KeyType, text: &str) -> Result<Value, ValueError> {
     }
 }
 
-/// Kafka's list grammar: comma separated, blanks around the commas ignored, empty text = empty list.
+/// Kafka's list grammar: comma separated, blanks around the commas ignored, empty text = empty
+/// list.
 pub(super) fn split_list(text: &str) -> Vec<String> {
     let text = text.trim();
     if text.is_empty() {
@@ -422,8 +425,8 @@ fn one_of(word: &str, allowed: &'static [&'static str]) -> Result<(), ValueError
     })
 }
 
-/// Typed access for the setters in the tables. The type is the row's own, so a mismatch is a defect in
-/// the table; `every_setter_accepts_its_default` walks all rows.
+/// Typed access for the setters in the tables. The type is the row's own, so a mismatch is a defect
+/// in the table; `every_setter_accepts_its_default` walks all rows.
 impl Value {
     pub fn is_null(&self) -> bool {
         *self == Value::Null

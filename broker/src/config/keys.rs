@@ -1,5 +1,6 @@
-//! `KEYS`: every configuration key, one row each, in tables by area. Owns the tables' concatenation, the
-//! lookup by name, the keys Kafka dropped, and the "did you mean" of unknown ones.
+//! `KEYS`: every configuration key, one row each, in tables by area. Owns the tables'
+//! concatenation, the lookup by name, the keys Kafka dropped, and the "did you mean" of unknown
+//! ones.
 //!
 //! Invariants, each with a test: names are unique per resource and every row states its effect, a
 //! synonym names a broker key, and a default satisfies its own rule.
@@ -100,8 +101,9 @@ pub fn client_metrics_key(name: &str) -> Option<&'static Key> {
     CLIENT_METRICS_KEYS.iter().find(|key| key.name == name)
 }
 
-/// The broker key that a listener-specific key such as `listener.name.internal.ssl.keystore.location`
-/// or `listener.name.internal.plain.sasl.jaas.config` specialises.
+/// The broker key that a listener-specific key such as
+/// `listener.name.internal.ssl.keystore.location` or
+/// `listener.name.internal.plain.sasl.jaas.config` specialises.
 pub(super) fn listener_specific(name: &str) -> Option<&'static Key> {
     let rest = name.strip_prefix("listener.name.")?;
     let (_listener, rest) = rest.split_once('.')?;

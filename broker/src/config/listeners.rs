@@ -1,8 +1,8 @@
 //! The listener grammar: `NAME://host:port`, with the security protocol of a name taken from
 //! `listener.security.protocol.map`. Owns parsing and its errors; binding is the network's.
 //!
-//! An empty host means all interfaces for a listener that is bound; an advertised listener always has
-//! one.
+//! An empty host means all interfaces for a listener that is bound; an advertised listener always
+//! has one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -154,14 +154,16 @@ pub enum ListenerError {
     #[error("'{0}' is not one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL")]
     UnknownProtocol(String),
     #[error(
-        "{listener} uses {}, which is not served yet; listen with PLAINTEXT, on a network that you trust",
+        "{listener} uses {}, which is not served yet; listen with PLAINTEXT, on a network that \
+        you trust",
         listener.protocol.name()
     )]
     NotServed { listener: Listener },
     #[error("{0} is not a name in listeners")]
     NotBound(ListenerName),
     #[error(
-        "{0}: clients cannot connect to 0.0.0.0; set advertised.listeners to an address that they can \
+        "{0}: clients cannot connect to 0.0.0.0; set advertised.listeners to an address that \
+        they can \
          reach, for example {1}://localhost:{2}"
     )]
     Unreachable(Listener, ListenerName, u16),
@@ -189,8 +191,8 @@ pub(super) fn parse_protocol_map(text: &str) -> Result<ProtocolMap, ListenerErro
     Ok(map)
 }
 
-/// Parses `listeners` or `advertised.listeners`. Names must be unique; two listeners may share a port
-/// only on different hosts.
+/// Parses `listeners` or `advertised.listeners`. Names must be unique; two listeners may share a
+/// port only on different hosts.
 pub(super) fn parse_listeners(
     text: &str,
     protocols: &ProtocolMap,

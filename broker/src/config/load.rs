@@ -1,9 +1,9 @@
 //! Loading: product defaults < file < environment < overrides, merged into one set of values that
-//! remember where each came from. The file is Kafka's `server.properties`; the environment follows the
-//! rule of Kafka's official image.
+//! remember where each came from. The file is Kafka's `server.properties`; the environment follows
+//! the rule of Kafka's official image.
 //!
-//! The only place of the configuration that touches the world ([`Sources::from_system`]); everything
-//! else works on what it is given.
+//! The only place of the configuration that touches the world ([`Sources::from_system`]);
+//! everything else works on what it is given.
 
 mod environment;
 mod properties;
@@ -66,10 +66,6 @@ pub enum LoadError {
 
 impl Sources {
     /// The file, the process's environment and the host's name.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the edge where configuration enters"
-    )]
     pub fn from_system(file: Option<&Path>, overrides: &[String]) -> Result<Sources, LoadError> {
         let file = match file {
             Some(path) => Some((path.display().to_string(), read_file(path)?)),

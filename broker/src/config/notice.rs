@@ -1,6 +1,6 @@
 //! What a configuration makes us want to say without refusing it: unknown and removed keys, keys
-//! without effect here, Java class names, clamped replication factors, risky choices. The server logs
-//! them at start, `ottla config check` lists them per key.
+//! without effect here, Java class names, clamped replication factors, risky choices. The server
+//! logs them at start, `ottla config check` lists them per key.
 
 use std::fmt;
 

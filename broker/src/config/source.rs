@@ -142,8 +142,8 @@ impl<'a> Layers<'a> {
         self.static_values
     }
 
-    /// The typed value in force, unless it is the key's built-in default. A dynamic value was checked
-    /// when it was set; should a later version find it invalid, the layer below counts.
+    /// The typed value in force, unless it is the key's built-in default. A dynamic value was
+    /// checked when it was set; should a later version find it invalid, the layer below counts.
     pub(super) fn explicit(&self, key: &Key) -> Option<Value> {
         [
             self.broker_dynamic(key.name),

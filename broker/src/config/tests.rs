@@ -1,4 +1,5 @@
-//! Building configurations: every table row is usable, keys that work together do, errors name their key.
+//! Building configurations: every table row is usable, keys that work together do, errors name
+//! their key.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};

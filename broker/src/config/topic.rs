@@ -1,6 +1,6 @@
 //! What a topic is configured to do, typed. Each field is set by its row in `config/keys/topic.rs`;
-//! a topic's own override wins over the broker-wide value of the key's synonyms, which wins over the
-//! built-in default.
+//! a topic's own override wins over the broker-wide value of the key's synonyms, which wins over
+//! the built-in default.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -46,7 +46,8 @@ pub enum Durability {
     Memory,
 }
 
-/// A topic's effective configuration. Units are in the names; limits that may be absent are options.
+/// A topic's effective configuration. Units are in the names; limits that may be absent are
+/// options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
@@ -101,8 +102,8 @@ impl TopicConfig {
             TopicConfig::from_layers(&layers)
         };
         for (name, text) in topic_overrides {
-            // Unknown and invalid overrides were refused when they were set; a later version that knows
-            // better ignores them rather than lose the topic.
+            // Unknown and invalid overrides were refused when they were set; a later version that
+            // knows better ignores them rather than lose the topic.
             let Some(key) = keys::topic_key(name.borrow()) else {
                 continue;
             };

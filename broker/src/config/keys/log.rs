@@ -5,14 +5,22 @@ use super::why;
 use crate::config::key::{Key, KeyType, boolean, double, int, list, long, text, unset};
 
 pub(super) const KEYS: &[Key] = &[
-    int("compression.gzip.level", "-1", "Level of gzip for topics stored with it; -1 for its default.")
-        .between(-1, 9)
-        .cluster_wide()
-        .topic_default(),
-    int("compression.lz4.level", "9", "Level of LZ4 for topics stored with it.")
-        .between(1, 17)
-        .cluster_wide()
-        .topic_default(),
+    int(
+        "compression.gzip.level",
+        "-1",
+        "Level of gzip for topics stored with it; -1 for its default.",
+    )
+    .between(-1, 9)
+    .cluster_wide()
+    .topic_default(),
+    int(
+        "compression.lz4.level",
+        "9",
+        "Level of LZ4 for topics stored with it.",
+    )
+    .between(1, 17)
+    .cluster_wide()
+    .topic_default(),
     text(
         "compression.type",
         "producer",
@@ -21,17 +29,29 @@ pub(super) const KEYS: &[Key] = &[
     .one_of(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])
     .cluster_wide()
     .topic_default(),
-    int("compression.zstd.level", "3", "Level of zstd for topics stored with it.")
-        .between(-131_072, 22)
-        .cluster_wide()
-        .topic_default(),
-    list("cordoned.log.dirs", "", "Log directories that get no new partitions; * for all.")
-        .per_broker()
-        .without_effect("new partitions go to the first log directory"),
-    long("log.cleaner.backoff.ms", "15000", "Pause of a cleaner that found nothing to compact.")
-        .at_least(0)
-        .cluster_wide()
-        .without_effect(why::CLEANER),
+    int(
+        "compression.zstd.level",
+        "3",
+        "Level of zstd for topics stored with it.",
+    )
+    .between(-131_072, 22)
+    .cluster_wide()
+    .topic_default(),
+    list(
+        "cordoned.log.dirs",
+        "",
+        "Log directories that get no new partitions; * for all.",
+    )
+    .per_broker()
+    .without_effect("new partitions go to the first log directory"),
+    long(
+        "log.cleaner.backoff.ms",
+        "15000",
+        "Pause of a cleaner that found nothing to compact.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .without_effect(why::CLEANER),
     long(
         "log.cleaner.dedupe.buffer.size",
         "134217728",
@@ -47,8 +67,12 @@ pub(super) const KEYS: &[Key] = &[
     .at_least(0)
     .cluster_wide()
     .topic_default(),
-    boolean("log.cleaner.enable", "true", "Whether compacted topics are compacted.")
-        .without_effect(why::CLEANER),
+    boolean(
+        "log.cleaner.enable",
+        "true",
+        "Whether compacted topics are compacted.",
+    )
+    .without_effect(why::CLEANER),
     double(
         "log.cleaner.io.buffer.load.factor",
         "0.9",
@@ -56,10 +80,14 @@ pub(super) const KEYS: &[Key] = &[
     )
     .cluster_wide()
     .without_effect(why::CLEANER),
-    int("log.cleaner.io.buffer.size", "524288", "Memory of all cleaners for reading and writing.")
-        .at_least(0)
-        .cluster_wide()
-        .without_effect(why::CLEANER),
+    int(
+        "log.cleaner.io.buffer.size",
+        "524288",
+        "Memory of all cleaners for reading and writing.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .without_effect(why::CLEANER),
     double(
         "log.cleaner.io.max.bytes.per.second",
         "1.7976931348623157E308",
@@ -103,9 +131,13 @@ pub(super) const KEYS: &[Key] = &[
     .each_of(&["compact", "delete"])
     .cluster_wide()
     .topic_default(),
-    list("log.dir", "/var/lib/ottla", "Data directory when log.dirs is not set.")
-        .not_empty()
-        .combined(),
+    list(
+        "log.dir",
+        "/var/lib/ottla",
+        "Data directory when log.dirs is not set.",
+    )
+    .not_empty()
+    .combined(),
     long(
         "log.dir.failure.timeout.ms",
         "30000",
@@ -113,7 +145,12 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(1)
     .without_effect(why::ONE_NODE),
-    unset("log.dirs", KeyType::List, "Data directories; without it, log.dir.").combined(),
+    unset(
+        "log.dirs",
+        KeyType::List,
+        "Data directories; without it, log.dir.",
+    )
+    .combined(),
     long(
         "log.flush.interval.messages",
         "9223372036854775807",
@@ -139,7 +176,8 @@ pub(super) const KEYS: &[Key] = &[
     long(
         "log.flush.scheduler.interval.ms",
         "9223372036854775807",
-        "Age of unflushed records from which a log is flushed when log.flush.interval.ms is not set.",
+        "Age of unflushed records from which a log is flushed when log.flush.interval.ms is not \
+        set.",
     )
     .topic_default(),
     int(
@@ -149,14 +187,22 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(0)
     .sets(|c, v| c.log_flush_start_offset_checkpoint_interval_ms = v.integer().unsigned_abs()),
-    int("log.index.interval.bytes", "4096", "Bytes of log between two entries of an offset index.")
-        .at_least(0)
-        .cluster_wide()
-        .topic_default(),
-    int("log.index.size.max.bytes", "10485760", "Largest offset index of a segment.")
-        .at_least(4)
-        .cluster_wide()
-        .topic_default(),
+    int(
+        "log.index.interval.bytes",
+        "4096",
+        "Bytes of log between two entries of an offset index.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .topic_default(),
+    int(
+        "log.index.size.max.bytes",
+        "10485760",
+        "Largest offset index of a segment.",
+    )
+    .at_least(4)
+    .cluster_wide()
+    .topic_default(),
     long(
         "log.message.timestamp.after.max.ms",
         "3600000",
@@ -181,16 +227,33 @@ pub(super) const KEYS: &[Key] = &[
     .one_of(&["CreateTime", "LogAppendTime"])
     .cluster_wide()
     .topic_default(),
-    boolean("log.preallocate", "false", "Reserve the space of a whole segment when it is created.")
-        .cluster_wide()
-        .topic_default(),
-    long("log.retention.bytes", "-1", "Bytes of a partition that are kept; -1 for all.")
-        .cluster_wide()
-        .topic_default(),
-    long("log.retention.check.interval.ms", "300000", "Time between checks for expired segments.")
-        .at_least(1)
-        .without_effect(why::RETENTION),
-    int("log.retention.hours", "168", "Hours for which records are kept; -1 for ever.").topic_default(),
+    boolean(
+        "log.preallocate",
+        "false",
+        "Reserve the space of a whole segment when it is created.",
+    )
+    .cluster_wide()
+    .topic_default(),
+    long(
+        "log.retention.bytes",
+        "-1",
+        "Bytes of a partition that are kept; -1 for all.",
+    )
+    .cluster_wide()
+    .topic_default(),
+    long(
+        "log.retention.check.interval.ms",
+        "300000",
+        "Time between checks for expired segments.",
+    )
+    .at_least(1)
+    .without_effect(why::RETENTION),
+    int(
+        "log.retention.hours",
+        "168",
+        "Hours for which records are kept; -1 for ever.",
+    )
+    .topic_default(),
     unset(
         "log.retention.minutes",
         KeyType::Int,
@@ -204,10 +267,20 @@ pub(super) const KEYS: &[Key] = &[
     )
     .cluster_wide()
     .topic_default(),
-    int("log.roll.hours", "168", "Hours after which a new segment begins.").at_least(1).topic_default(),
-    int("log.roll.jitter.hours", "0", "Most hours taken off log.roll.hours at random.")
-        .at_least(0)
-        .topic_default(),
+    int(
+        "log.roll.hours",
+        "168",
+        "Hours after which a new segment begins.",
+    )
+    .at_least(1)
+    .topic_default(),
+    int(
+        "log.roll.jitter.hours",
+        "0",
+        "Most hours taken off log.roll.hours at random.",
+    )
+    .at_least(0)
+    .topic_default(),
     unset(
         "log.roll.jitter.ms",
         KeyType::Long,
@@ -234,10 +307,14 @@ pub(super) const KEYS: &[Key] = &[
     .at_least(0)
     .cluster_wide()
     .topic_default(),
-    int("message.max.bytes", "1048588", "Largest record batch, as compressed by the producer.")
-        .at_least(0)
-        .cluster_wide()
-        .topic_default(),
+    int(
+        "message.max.bytes",
+        "1048588",
+        "Largest record batch, as compressed by the producer.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .topic_default(),
     int(
         "num.recovery.threads.per.data.dir",
         "2",

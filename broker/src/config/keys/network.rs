@@ -40,9 +40,13 @@ pub(super) const KEYS: &[Key] = &[
         "Listeners that open before the broker has finished starting.",
     )
     .without_effect("listeners open when the broker is ready"),
-    int("fetch.max.bytes", "57671680", "Most bytes of records in the answer to one Fetch request.")
-        .at_least(1024)
-        .sets(|c, v| c.fetch_max_bytes = v.u32()),
+    int(
+        "fetch.max.bytes",
+        "57671680",
+        "Most bytes of records in the answer to one Fetch request.",
+    )
+    .at_least(1024)
+    .sets(|c, v| c.fetch_max_bytes = v.u32()),
     unset(
         "inter.broker.listener.name",
         KeyType::String,
@@ -59,22 +63,35 @@ pub(super) const KEYS: &[Key] = &[
     list(
         "listeners",
         "PLAINTEXT://127.0.0.1:9092",
-        "Addresses to serve Kafka clients on, as NAME://host:port; an empty host is all interfaces.",
+        "Addresses to serve Kafka clients on, as NAME://host:port; an empty host is all \
+        interfaces.",
     )
     .per_broker()
     .combined(),
-    int("max.connection.creation.rate", "2147483647", "Most new connections per second.")
-        .at_least(0)
-        .cluster_wide()
-        .sets(|c, v| c.max_connection_creation_rate = v.u32()),
-    int("max.connections", "2147483647", "Most connections at a time.")
-        .at_least(0)
-        .cluster_wide()
-        .sets(|c, v| c.max_connections = v.u32()),
-    int("max.connections.per.ip", "2147483647", "Most connections at a time from one address.")
-        .at_least(0)
-        .cluster_wide()
-        .sets(|c, v| c.max_connections_per_ip = v.u32()),
+    int(
+        "max.connection.creation.rate",
+        "2147483647",
+        "Most new connections per second.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .sets(|c, v| c.max_connection_creation_rate = v.u32()),
+    int(
+        "max.connections",
+        "2147483647",
+        "Most connections at a time.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .sets(|c, v| c.max_connections = v.u32()),
+    int(
+        "max.connections.per.ip",
+        "2147483647",
+        "Most connections at a time from one address.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .sets(|c, v| c.max_connections_per_ip = v.u32()),
     text(
         "max.connections.per.ip.overrides",
         "",
@@ -100,21 +117,33 @@ pub(super) const KEYS: &[Key] = &[
         .at_least(1)
         .cluster_wide()
         .without_effect(why::THREADS),
-    int("num.network.threads", "3", "Threads that read and write sockets, per listener.")
-        .at_least(1)
-        .cluster_wide()
-        .without_effect(why::THREADS),
+    int(
+        "num.network.threads",
+        "3",
+        "Threads that read and write sockets, per listener.",
+    )
+    .at_least(1)
+    .cluster_wide()
+    .without_effect(why::THREADS),
     long(
         "queued.max.request.bytes",
         "-1",
         "Most bytes of requests read but not answered yet, over all connections; -1 for no limit.",
     )
     .sets(|c, v| c.queued_max_request_bytes = u64::try_from(v.integer()).ok().filter(|n| *n > 0)),
-    int("queued.max.requests", "500", "Most requests that wait for a request thread.")
-        .at_least(1)
-        .without_effect("requests are handled where they are read and do not queue"),
-    int("request.timeout.ms", "30000", "Longest wait for the answer to a request between brokers.")
-        .without_effect(why::ONE_NODE),
+    int(
+        "queued.max.requests",
+        "500",
+        "Most requests that wait for a request thread.",
+    )
+    .at_least(1)
+    .without_effect("requests are handled where they are read and do not queue"),
+    int(
+        "request.timeout.ms",
+        "30000",
+        "Longest wait for the answer to a request between brokers.",
+    )
+    .without_effect(why::ONE_NODE),
     long(
         "socket.connection.setup.timeout.max.ms",
         "30000",

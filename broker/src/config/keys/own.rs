@@ -16,7 +16,8 @@ pub(super) const KEYS: &[Key] = &[
     unset(
         "ottla.cluster.id",
         KeyType::String,
-        "Cluster id to form a new cluster with; the variable CLUSTER_ID sets it too. Without it an id \
+        "Cluster id to form a new cluster with; the variable CLUSTER_ID sets it too. Without it \
+        an id \
          is made up at the first start.",
     )
     .not_empty()
@@ -34,7 +35,8 @@ pub(super) const KEYS: &[Key] = &[
     long(
         "ottla.durability.interval.ms",
         "1000",
-        "Longest time that an acknowledged record of durability class interval may be in memory only.",
+        "Longest time that an acknowledged record of durability class interval may be in memory \
+        only.",
     )
     .at_least(1)
     .cluster_wide()
@@ -90,7 +92,8 @@ pub(super) const KEYS: &[Key] = &[
     int(
         "ottla.metrics.partition.limit",
         "1000",
-        "With more partitions than this, /metrics answers per topic; /metrics?detail=partition always \
+        "With more partitions than this, /metrics answers per topic; /metrics?detail=partition \
+        always \
          answers per partition.",
     )
     .at_least(0)
@@ -105,7 +108,8 @@ pub(super) const KEYS: &[Key] = &[
     long(
         "ottla.tail.memory.bytes",
         "67108864",
-        "Most memory for the newest batches of all partitions, from which consumers at the end of a \
+        "Most memory for the newest batches of all partitions, from which consumers at the end \
+        of a \
          log are served.",
     )
     .at_least(0)
@@ -113,7 +117,8 @@ pub(super) const KEYS: &[Key] = &[
     text(
         "ottla.unauthenticated.listeners",
         "warn",
-        "What to do with a configured listener that other machines reach without authentication: warn, \
+        "What to do with a configured listener that other machines reach without authentication: \
+        warn, \
          or refuse to start.",
     )
     .one_of(&["warn", "refuse"])

@@ -57,7 +57,8 @@ pub const REMOVED_KEYS: &[Removed] = &[
     removed("zookeeper.metadata.migration.enable", ZOOKEEPER),
 ];
 
-/// Topic keys that Kafka 4 refuses; accepted with a warning unless `ottla.strict.topic.keys` is set.
+/// Topic keys that Kafka 4 refuses; accepted with a warning unless `ottla.strict.topic.keys` is
+/// set.
 pub const REMOVED_TOPIC_KEYS: &[Removed] = &[
     removed(
         "message.downconversion.enable",

@@ -22,24 +22,40 @@ pub(super) const KEYS: &[Key] = &[
         "Threads that move replicas between log directories.",
     )
     .without_effect("replicas are not moved between log directories yet"),
-    int("num.replica.fetchers", "1", "Connections to each leader that this broker follows.")
-        .at_least(0)
-        .cluster_wide()
-        .without_effect(why::ONE_NODE),
+    int(
+        "num.replica.fetchers",
+        "1",
+        "Connections to each leader that this broker follows.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .without_effect(why::ONE_NODE),
     int(
         "producer.purgatory.purge.interval.requests",
         "1000",
         "Answered Produce requests after which their traces are cleared.",
     )
     .without_effect(why::PURGATORY),
-    int("replica.fetch.backoff.ms", "1000", "Pause of a follower after a failed fetch.")
-        .at_least(0)
-        .without_effect(why::ONE_NODE),
-    int("replica.fetch.max.bytes", "1048576", "Most bytes that a follower asks of one partition.")
-        .at_least(0)
-        .without_effect(why::ONE_NODE),
-    int("replica.fetch.min.bytes", "1", "Least bytes for which a leader answers a follower early.")
-        .without_effect(why::ONE_NODE),
+    int(
+        "replica.fetch.backoff.ms",
+        "1000",
+        "Pause of a follower after a failed fetch.",
+    )
+    .at_least(0)
+    .without_effect(why::ONE_NODE),
+    int(
+        "replica.fetch.max.bytes",
+        "1048576",
+        "Most bytes that a follower asks of one partition.",
+    )
+    .at_least(0)
+    .without_effect(why::ONE_NODE),
+    int(
+        "replica.fetch.min.bytes",
+        "1",
+        "Least bytes for which a leader answers a follower early.",
+    )
+    .without_effect(why::ONE_NODE),
     int(
         "replica.fetch.response.max.bytes",
         "10485760",
@@ -47,8 +63,12 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(0)
     .without_effect(why::ONE_NODE),
-    int("replica.fetch.wait.max.ms", "500", "Longest wait of a follower's fetch for new records.")
-        .without_effect(why::ONE_NODE),
+    int(
+        "replica.fetch.wait.max.ms",
+        "500",
+        "Longest wait of a follower's fetch for new records.",
+    )
+    .without_effect(why::ONE_NODE),
     long(
         "replica.high.watermark.checkpoint.interval.ms",
         "5000",
@@ -65,7 +85,8 @@ pub(super) const KEYS: &[Key] = &[
     unset(
         "replica.selector.class",
         KeyType::String,
-        "Class that chooses the replica a consumer reads from; Kafka's rack-aware one is understood.",
+        "Class that chooses the replica a consumer reads from; Kafka's rack-aware one is \
+        understood.",
     )
     .without_effect(why::ONE_NODE),
     int(
@@ -75,6 +96,10 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(-1)
     .without_effect(why::ONE_NODE),
-    int("replica.socket.timeout.ms", "30000", "Longest wait for a leader's answer.")
-        .without_effect(why::ONE_NODE),
+    int(
+        "replica.socket.timeout.ms",
+        "30000",
+        "Longest wait for a leader's answer.",
+    )
+    .without_effect(why::ONE_NODE),
 ];

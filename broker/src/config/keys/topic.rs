@@ -58,16 +58,27 @@ pub const TOPIC_KEYS: &[Key] = &[
     .synonyms(&[("log.cleanup.policy", 1)])
     .sets_topic(|t, v| {
         let has = |word: &str| v.list().iter().any(|item| item == word);
-        t.cleanup_policy = CleanupPolicy { delete: has("delete"), compact: has("compact") };
+        t.cleanup_policy = CleanupPolicy {
+            delete: has("delete"),
+            compact: has("compact"),
+        };
     }),
-    int("compression.gzip.level", "-1", "Level of gzip when compression.type is gzip; -1 for its default.")
-        .between(-1, 9)
-        .synonyms(&[("compression.gzip.level", 1)])
-        .sets_topic(|t, v| t.compression_gzip_level = v.i32()),
-    int("compression.lz4.level", "9", "Level of LZ4 when compression.type is lz4.")
-        .between(1, 17)
-        .synonyms(&[("compression.lz4.level", 1)])
-        .sets_topic(|t, v| t.compression_lz4_level = v.i32()),
+    int(
+        "compression.gzip.level",
+        "-1",
+        "Level of gzip when compression.type is gzip; -1 for its default.",
+    )
+    .between(-1, 9)
+    .synonyms(&[("compression.gzip.level", 1)])
+    .sets_topic(|t, v| t.compression_gzip_level = v.i32()),
+    int(
+        "compression.lz4.level",
+        "9",
+        "Level of LZ4 when compression.type is lz4.",
+    )
+    .between(1, 17)
+    .synonyms(&[("compression.lz4.level", 1)])
+    .sets_topic(|t, v| t.compression_lz4_level = v.i32()),
     text(
         "compression.type",
         "producer",
@@ -85,10 +96,14 @@ pub const TOPIC_KEYS: &[Key] = &[
             _ => Compression::Producer,
         }
     }),
-    int("compression.zstd.level", "3", "Level of zstd when compression.type is zstd.")
-        .between(-131_072, 22)
-        .synonyms(&[("compression.zstd.level", 1)])
-        .sets_topic(|t, v| t.compression_zstd_level = v.i32()),
+    int(
+        "compression.zstd.level",
+        "3",
+        "Level of zstd when compression.type is zstd.",
+    )
+    .between(-131_072, 22)
+    .synonyms(&[("compression.zstd.level", 1)])
+    .sets_topic(|t, v| t.compression_zstd_level = v.i32()),
     long(
         "delete.retention.ms",
         "86400000",
@@ -120,7 +135,10 @@ pub const TOPIC_KEYS: &[Key] = &[
         "Age of unflushed records from which the log is flushed, whatever its durability class.",
     )
     .at_least(0)
-    .synonyms(&[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)])
+    .synonyms(&[
+        ("log.flush.interval.ms", 1),
+        ("log.flush.scheduler.interval.ms", 1),
+    ])
     .sets_topic(|t, v| t.flush_ms = unless_never(v)),
     list(
         "follower.replication.throttled.replicas",
@@ -129,14 +147,19 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .grammar(throttled_replicas)
     .without_effect(why::ONE_NODE),
-    int("index.interval.bytes", "4096", "Bytes of log between two entries of an offset index.")
-        .at_least(0)
-        .synonyms(&[("log.index.interval.bytes", 1)])
-        .sets_topic(|t, v| t.index_interval_bytes = v.u32()),
+    int(
+        "index.interval.bytes",
+        "4096",
+        "Bytes of log between two entries of an offset index.",
+    )
+    .at_least(0)
+    .synonyms(&[("log.index.interval.bytes", 1)])
+    .sets_topic(|t, v| t.index_interval_bytes = v.u32()),
     list(
         "leader.replication.throttled.replicas",
         "",
-        "Replicas whose serving of followers is throttled, as partition:broker pairs, or * for all.",
+        "Replicas whose serving of followers is throttled, as partition:broker pairs, or * for \
+        all.",
     )
     .grammar(throttled_replicas)
     .without_effect(why::ONE_NODE),
@@ -165,10 +188,14 @@ pub const TOPIC_KEYS: &[Key] = &[
     .synonyms(&[("log.cleaner.max.compaction.lag.ms", 1)])
     .sets_topic(|t, v| t.max_compaction_lag_ms = v.integer())
     .idle(why::CLEANER),
-    int("max.message.bytes", "1048588", "Largest record batch, as compressed by the producer.")
-        .at_least(0)
-        .synonyms(&[("message.max.bytes", 1)])
-        .sets_topic(|t, v| t.max_message_bytes = v.u32()),
+    int(
+        "max.message.bytes",
+        "1048588",
+        "Largest record batch, as compressed by the producer.",
+    )
+    .at_least(0)
+    .synonyms(&[("message.max.bytes", 1)])
+    .sets_topic(|t, v| t.max_message_bytes = v.u32()),
     long(
         "message.timestamp.after.max.ms",
         "3600000",
@@ -227,7 +254,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     text(
         "ottla.durability",
         "commit",
-        "When an acknowledged record is on disk: commit = before the acknowledgement, interval = at \
+        "When an acknowledged record is on disk: commit = before the acknowledgement, interval = \
+        at \
          most ottla.durability.interval.ms later, memory = when the system writes its cache back.",
     )
     .one_of(&["commit", "interval", "memory"])
@@ -239,9 +267,13 @@ pub const TOPIC_KEYS: &[Key] = &[
             _ => Durability::Commit,
         }
     }),
-    boolean("preallocate", "false", "Reserve the space of a whole segment when it is created.")
-        .synonyms(&[("log.preallocate", 1)])
-        .sets_topic(|t, v| t.preallocate = v.boolean()),
+    boolean(
+        "preallocate",
+        "false",
+        "Reserve the space of a whole segment when it is created.",
+    )
+    .synonyms(&[("log.preallocate", 1)])
+    .sets_topic(|t, v| t.preallocate = v.boolean()),
     boolean(
         "remote.log.copy.disable",
         "false",
@@ -254,37 +286,64 @@ pub const TOPIC_KEYS: &[Key] = &[
         "Delete the remote segments of a topic whose tiering is switched off.",
     )
     .without_effect(why::TIERING),
-    boolean("remote.storage.enable", "false", "Whether the topic is tiered to remote storage.")
-        .without_effect(why::TIERING),
-    long("retention.bytes", "-1", "Bytes of a partition that are kept; -1 for all.")
-        .synonyms(&[("log.retention.bytes", 1)])
-        .sets_topic(|t, v| t.retention_bytes = limit(v))
+    boolean(
+        "remote.storage.enable",
+        "false",
+        "Whether the topic is tiered to remote storage.",
+    )
+    .without_effect(why::TIERING),
+    long(
+        "retention.bytes",
+        "-1",
+        "Bytes of a partition that are kept; -1 for all.",
+    )
+    .synonyms(&[("log.retention.bytes", 1)])
+    .sets_topic(|t, v| t.retention_bytes = limit(v))
     .idle(why::RETENTION),
-    long("retention.ms", "604800000", "Time for which records are kept; -1 for ever.")
-        .at_least(-1)
-        .synonyms(&[
-            ("log.retention.ms", 1),
-            ("log.retention.minutes", MINUTE_MS),
-            ("log.retention.hours", HOUR_MS),
-        ])
-        .sets_topic(|t, v| t.retention_ms = limit(v))
+    long(
+        "retention.ms",
+        "604800000",
+        "Time for which records are kept; -1 for ever.",
+    )
+    .at_least(-1)
+    .synonyms(&[
+        ("log.retention.ms", 1),
+        ("log.retention.minutes", MINUTE_MS),
+        ("log.retention.hours", HOUR_MS),
+    ])
+    .sets_topic(|t, v| t.retention_ms = limit(v))
     .idle(why::RETENTION),
     int("segment.bytes", "1073741824", "Largest segment.")
         .at_least(1_048_576)
         .synonyms(&[("log.segment.bytes", 1)])
         .sets_topic(|t, v| t.segment_bytes = v.u32()),
-    int("segment.index.bytes", "10485760", "Largest offset index of a segment.")
-        .at_least(4)
-        .synonyms(&[("log.index.size.max.bytes", 1)])
-        .sets_topic(|t, v| t.segment_index_bytes = v.u32()),
-    long("segment.jitter.ms", "0", "Most time taken off segment.ms at random, so that not all logs roll at once.")
-        .at_least(0)
-        .synonyms(&[("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", HOUR_MS)])
-        .sets_topic(|t, v| t.segment_jitter_ms = v.integer()),
-    long("segment.ms", "604800000", "Time after which a new segment begins.")
-        .at_least(1)
-        .synonyms(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)])
-        .sets_topic(|t, v| t.segment_ms = v.integer()),
+    int(
+        "segment.index.bytes",
+        "10485760",
+        "Largest offset index of a segment.",
+    )
+    .at_least(4)
+    .synonyms(&[("log.index.size.max.bytes", 1)])
+    .sets_topic(|t, v| t.segment_index_bytes = v.u32()),
+    long(
+        "segment.jitter.ms",
+        "0",
+        "Most time taken off segment.ms at random, so that not all logs roll at once.",
+    )
+    .at_least(0)
+    .synonyms(&[
+        ("log.roll.jitter.ms", 1),
+        ("log.roll.jitter.hours", HOUR_MS),
+    ])
+    .sets_topic(|t, v| t.segment_jitter_ms = v.integer()),
+    long(
+        "segment.ms",
+        "604800000",
+        "Time after which a new segment begins.",
+    )
+    .at_least(1)
+    .synonyms(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)])
+    .sets_topic(|t, v| t.segment_ms = v.integer()),
     boolean(
         "unclean.leader.election.enable",
         "false",

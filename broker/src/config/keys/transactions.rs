@@ -35,7 +35,8 @@ pub(super) const KEYS: &[Key] = &[
     boolean(
         "transaction.partition.verification.enable",
         "true",
-        "Check with the coordinator that a partition belongs to the transaction before the first append.",
+        "Check with the coordinator that a partition belongs to the transaction before the first \
+        append.",
     )
     .cluster_wide()
     .without_effect(why::TRANSACTIONS),
@@ -60,9 +61,13 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(1)
     .without_effect(why::TRANSACTIONS),
-    int("transaction.state.log.num.partitions", "50", "Partitions of the transaction topic.")
-        .at_least(1)
-        .without_effect(why::TRANSACTIONS),
+    int(
+        "transaction.state.log.num.partitions",
+        "50",
+        "Partitions of the transaction topic.",
+    )
+    .at_least(1)
+    .without_effect(why::TRANSACTIONS),
     short(
         "transaction.state.log.replication.factor",
         "3",
@@ -70,9 +75,13 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(1)
     .without_effect(why::TRANSACTIONS),
-    int("transaction.state.log.segment.bytes", "104857600", "Segment size of the transaction topic.")
-        .at_least(1)
-        .without_effect(why::TRANSACTIONS),
+    int(
+        "transaction.state.log.segment.bytes",
+        "104857600",
+        "Segment size of the transaction topic.",
+    )
+    .at_least(1)
+    .without_effect(why::TRANSACTIONS),
     boolean(
         "transaction.two.phase.commit.enable",
         "false",

@@ -1,5 +1,6 @@
-//! Environment variables as configuration, by the rule of Kafka's official image: strip `KAFKA_`, lower
-//! case, then `_` is a dot, `__` an underscore and `___` a dash. `CLUSTER_ID` is the one other name.
+//! Environment variables as configuration, by the rule of Kafka's official image: strip `KAFKA_`,
+//! lower case, then `_` is a dot, `__` an underscore and `___` a dash. `CLUSTER_ID` is the one
+//! other name.
 
 const PREFIX: &str = "KAFKA_";
 

@@ -1,5 +1,5 @@
-//! The grammar of Java properties files: comments, continuation lines, `=`, `:` or a blank between key
-//! and value, escapes. Every entry knows the line it begins on.
+//! The grammar of Java properties files: comments, continuation lines, `=`, `:` or a blank between
+//! key and value, escapes. Every entry knows the line it begins on.
 //!
 //! Differs from Java only in refusing what Java would silently misread: a broken `\u` escape and an
 //! entry without a key are errors with their line.

@@ -1,0 +1,56 @@
+//! What a broker looks like at one moment, for the metrics that are not counted but looked at: its
+//! partitions, the cluster's brokers, sessions. Plain data; whoever answers `/metrics` fills it in.
+
+use std::sync::Arc;
+
+use super::PartitionCounts;
+
+/// One partition as this broker knows it, hosted here or not.
+#[derive(Clone, Debug)]
+pub struct PartitionSample {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    /// -1: none.
+    pub leader: i32,
+    /// The broker that leads when everything is well.
+    pub preferred_leader: i32,
+    pub replicas: usize,
+    pub in_sync_replicas: usize,
+    pub min_insync_replicas: usize,
+    /// `None`: not hosted here, or its log is offline.
+    pub log: Option<LogSample>,
+    pub counts: PartitionCounts,
+}
+
+/// A partition's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSample {
+    pub log_start_offset: i64,
+    pub high_watermark: i64,
+    pub log_end_offset: i64,
+    pub size_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct BrokerSample {
+    pub id: i32,
+    /// host:port of its first listener.
+    pub address: String,
+    pub alive: bool,
+}
+
+/// Everything looked at for one answer.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    pub node_id: i32,
+    /// This broker takes requests.
+    pub ready: bool,
+    /// Sorted by topic and partition.
+    pub partitions: Vec<PartitionSample>,
+    pub brokers: Vec<BrokerSample>,
+    /// The cluster has an active controller, and it is this node.
+    pub is_active_controller: bool,
+    pub fetch_sessions: usize,
+    /// Bytes of recent batches held in memory.
+    pub tail_bytes: u64,
+}
