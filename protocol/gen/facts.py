@@ -51,9 +51,12 @@ def main() -> None:
         )
     (SRC / "api").mkdir(exist_ok=True)
     (SRC / "api" / "facts.rs").write_text(FACTS.format(version=schemas.VERSION, rows=rows))
-    rows = "".join(
-        f"        {api.key} {api.name} {api.name}Request {api.name}Response;\n" for api in apis
-    )
+    rows = ""
+    for api in apis:
+        row = f"        {api.key} {api.name} {api.name}Request {api.name}Response;\n"
+        if len(row) > 100:
+            row = row.replace(f" {api.name}Response", f"\n            {api.name}Response")
+        rows += row
     (SRC / "messages").mkdir(exist_ok=True)
     (SRC / "messages" / "table.rs").write_text(TABLE.format(version=schemas.VERSION, rows=rows))
 

@@ -1,7 +1,7 @@
 //! The ApiVersions response, the first bytes every client reads, written by hand.
 //!
-//! Its rules are those of real clients: the header is version 0 whatever the body is; a request in a
-//! version we do not know is answered in version 0 with UNSUPPORTED_VERSION and the full list;
+//! Its rules are those of real clients: the header is version 0 whatever the body is; a request in
+//! a version we do not know is answered in version 0 with UNSUPPORTED_VERSION and the full list;
 //! features whose lowest level is 0 are left out below version 4, which cannot read them; and a tag
 //! with its default value is never written, for librdkafka 2.0.2 mis-skips some of them.
 

@@ -1,12 +1,12 @@
 //! Record batches (magic 2): the header, a view over bytes, and one owned batch.
 //!
-//! A batch is the same on the wire and on disk, so it is never decoded and encoded again: the broker
-//! reads its 61-byte header, and patches the base offset and leader epoch in place. Those two lie
-//! outside the CRC. Records stay closed here; `record.rs` opens them. Only magic 2 exists for us.
+//! A batch is the same on the wire and on disk, so it is never decoded and encoded again: the
+//! broker reads its 61-byte header, and patches the base offset and leader epoch in place. Those
+//! two lie outside the CRC. Records stay closed here; `record.rs` opens them. Only magic 2 exists.
 //!
-//! The bytes may come from a client or from a damaged disk: [`RecordBatchView::parse`] checks length
-//! and magic and nothing else, so that the caller decides in which order further faults are reported
-//! and when to pay for the CRC.
+//! The bytes may come from a client or from a damaged disk: [`RecordBatchView::parse`] checks
+//! length and magic and nothing else, so that the caller decides in which order further faults are
+//! reported and when to pay for the CRC.
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;

@@ -1,7 +1,7 @@
 //! The errors of this crate and Kafka's error codes.
 //!
 //! [`DecodeError`] is `Copy` and allocates nothing: it is made for every hostile frame.
-//! [`ErrorCode`] is the `i16` of the wire with Kafka's names; a code unknown to us keeps its number.
+//! [`ErrorCode`] is the `i16` of the wire with Kafka's names; an unknown code keeps its number.
 
 use std::fmt;
 

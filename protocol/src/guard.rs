@@ -1,18 +1,20 @@
 //! The wire guard: walks a message's shape before anything decodes it, and allocates nothing.
 //!
-//! kafka-protocol reserves memory for whatever count a peer claims, and a failed allocation ends the
-//! process; so no body reaches its decoders before [`check_request`] or [`check_response`] accepted
-//! it. The guard follows the shapes generated from Kafka's message schemas and refuses: lengths that
-//! are negative or beyond the end, counts the bytes left cannot hold, null where the schema has
-//! none, text that is not UTF-8, tags that repeat or do not ascend, known tags whose value does not
-//! fill their size, and more elements or tagged fields than the [`Budget`] allows. Bytes after the
-//! last field are accepted and ignored.
+//! kafka-protocol reserves memory for whatever count a peer claims, and a failed allocation ends
+//! the process; so no body reaches its decoders before [`check_request`] or [`check_response`]
+//! accepted it. The guard follows the shapes generated from Kafka's message schemas and refuses:
+//! lengths that are negative or beyond the end, counts the bytes left cannot hold, null where the
+//! schema has none, text that is not UTF-8, tags that repeat or do not ascend, known tags whose
+//! value does not fill their size, and more elements or tagged fields than the [`Budget`] allows.
+//! Bytes after the last field are accepted and ignored.
 //!
-//! What decoding will allocate is added up exactly, from the size in memory of each array's element:
-//! a frame of n bytes may take 64 KiB + 8n. A request real clients send stays far below: the worst
-//! element of the served APIs relative to its bytes is a topic name, 72 bytes in memory for three on
-//! the wire plus the name. Fetch and Produce, which carry thousands of partitions, have codecs of
-//! their own that obey the same limit.
+//! What decoding will allocate is added up from the size in memory of each array's element, so a
+//! frame of n bytes takes at most 64 KiB + 8n. What clients send stays below: a Metadata topic is
+//! 72 bytes in memory for two bytes on the wire and its name, or 18 and its name with a topic id;
+//! a ListOffsets partition is 40 bytes for 12. The first 64 KiB carry about a thousand elements of
+//! the worst kind, and beyond them only arrays of thousands of names shorter than seven characters
+//! are refused, in versions without topic ids. Fetch and Produce have codecs of their own with the
+//! same limit.
 //!
 //! Invariant, tested with random and damaged messages of every API and version: what the guard
 //! accepts, the codec decodes, within the memory the guard computed.

@@ -26,5 +26,5 @@ pub use batch::{BatchBuilder, BatchError, BatchHeader, Compression, RecordBatch,
 pub use error::{DecodeError, EncodeError, ErrorCode};
 pub use frame::{Body, Piece};
 pub use header::RequestHeader;
-pub use kafka_protocol::protocol::StrBytes;
+pub use messages::StrBytes;
 pub use types::{BrokerId, LeaderEpoch, Offset, ProducerId, TopicId, TopicPartition};

@@ -59,6 +59,15 @@ pub(super) enum Item {
     Struct(&'static [Field]),
 }
 
+/// The shape of one message.
+pub(super) const fn message(key: i16, flexible_from: i16, fields: &'static [Field]) -> Message {
+    Message {
+        key,
+        flexible_from,
+        fields,
+    }
+}
+
 /// A field in the given versions.
 pub(super) const fn field(first: u8, last: u8, kind: Kind) -> Field {
     Field {

@@ -1,4 +1,4 @@
-//! What the guard refuses, by example. The properties over all APIs are in `tests/guard.rs`.
+//! What the guard refuses, by example; `protocol/tests/wire/guard.rs` has the properties.
 
 use bytes::{BufMut, BytesMut};
 

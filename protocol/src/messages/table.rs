@@ -48,13 +48,17 @@ macro_rules! for_each_api {
         42 DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
         43 ElectLeaders ElectLeadersRequest ElectLeadersResponse;
         44 IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
-        45 AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse;
-        46 ListPartitionReassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse;
+        45 AlterPartitionReassignments AlterPartitionReassignmentsRequest
+            AlterPartitionReassignmentsResponse;
+        46 ListPartitionReassignments ListPartitionReassignmentsRequest
+            ListPartitionReassignmentsResponse;
         47 OffsetDelete OffsetDeleteRequest OffsetDeleteResponse;
         48 DescribeClientQuotas DescribeClientQuotasRequest DescribeClientQuotasResponse;
         49 AlterClientQuotas AlterClientQuotasRequest AlterClientQuotasResponse;
-        50 DescribeUserScramCredentials DescribeUserScramCredentialsRequest DescribeUserScramCredentialsResponse;
-        51 AlterUserScramCredentials AlterUserScramCredentialsRequest AlterUserScramCredentialsResponse;
+        50 DescribeUserScramCredentials DescribeUserScramCredentialsRequest
+            DescribeUserScramCredentialsResponse;
+        51 AlterUserScramCredentials AlterUserScramCredentialsRequest
+            AlterUserScramCredentialsResponse;
         52 Vote VoteRequest VoteResponse;
         53 BeginQuorumEpoch BeginQuorumEpochRequest BeginQuorumEpochResponse;
         54 EndQuorumEpoch EndQuorumEpochRequest EndQuorumEpochResponse;
@@ -74,7 +78,8 @@ macro_rules! for_each_api {
         68 ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse;
         69 ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse;
         70 ControllerRegistration ControllerRegistrationRequest ControllerRegistrationResponse;
-        71 GetTelemetrySubscriptions GetTelemetrySubscriptionsRequest GetTelemetrySubscriptionsResponse;
+        71 GetTelemetrySubscriptions GetTelemetrySubscriptionsRequest
+            GetTelemetrySubscriptionsResponse;
         72 PushTelemetry PushTelemetryRequest PushTelemetryResponse;
         73 AssignReplicasToDirs AssignReplicasToDirsRequest AssignReplicasToDirsResponse;
         74 ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse;
@@ -86,12 +91,15 @@ macro_rules! for_each_api {
         80 AddRaftVoter AddRaftVoterRequest AddRaftVoterResponse;
         81 RemoveRaftVoter RemoveRaftVoterRequest RemoveRaftVoterResponse;
         82 UpdateRaftVoter UpdateRaftVoterRequest UpdateRaftVoterResponse;
-        83 InitializeShareGroupState InitializeShareGroupStateRequest InitializeShareGroupStateResponse;
+        83 InitializeShareGroupState InitializeShareGroupStateRequest
+            InitializeShareGroupStateResponse;
         84 ReadShareGroupState ReadShareGroupStateRequest ReadShareGroupStateResponse;
         85 WriteShareGroupState WriteShareGroupStateRequest WriteShareGroupStateResponse;
         86 DeleteShareGroupState DeleteShareGroupStateRequest DeleteShareGroupStateResponse;
-        87 ReadShareGroupStateSummary ReadShareGroupStateSummaryRequest ReadShareGroupStateSummaryResponse;
-        90 DescribeShareGroupOffsets DescribeShareGroupOffsetsRequest DescribeShareGroupOffsetsResponse;
+        87 ReadShareGroupStateSummary ReadShareGroupStateSummaryRequest
+            ReadShareGroupStateSummaryResponse;
+        90 DescribeShareGroupOffsets DescribeShareGroupOffsetsRequest
+            DescribeShareGroupOffsetsResponse;
         91 AlterShareGroupOffsets AlterShareGroupOffsetsRequest AlterShareGroupOffsetsResponse;
         92 DeleteShareGroupOffsets DeleteShareGroupOffsetsRequest DeleteShareGroupOffsetsResponse;
     }};

@@ -22,14 +22,19 @@ struct Golden {
     body: Bytes,
 }
 
-fn hex(text: &str) -> Bytes {
+pub(crate) fn hex(text: &str) -> Bytes {
     let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     text.as_bytes().chunks(2).map(digits).collect()
 }
 
 fn lines(name: &str) -> Vec<String> {
+    lines_of("tests/golden", name)
+}
+
+/// The lines of a file of this crate, without comments.
+pub(crate) fn lines_of(folder: &str, name: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
+        .join(folder)
         .join(name);
     let text = std::fs::read_to_string(path).unwrap();
     text.lines()
@@ -40,6 +45,10 @@ fn lines(name: &str) -> Vec<String> {
 
 fn files() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the Disk seam is not for tests of bytes"
+    )]
     let names = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name());

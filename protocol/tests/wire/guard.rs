@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::allocation::allocated;
 use crate::any::{AnyMessage, decode_any_request, decode_any_response};
+use crate::golden::{hex, lines_of};
 
 /// The message's own struct in its box, the reference count of the body.
 const STRUCT_BYTES: u64 = 2048;
@@ -149,11 +150,35 @@ pub(crate) fn damage(body: &mut Vec<u8>, rng: &mut StdRng) {
     }
 }
 
+/// How often each version is damaged; `protocol/fuzz/run` tells how to do it for longer.
+fn rounds() -> u32 {
+    let rounds = std::env::var("OTTLA_FUZZ_ROUNDS");
+    rounds.map_or(300, |rounds| {
+        rounds.parse().expect("OTTLA_FUZZ_ROUNDS is a number")
+    })
+}
+
+#[test]
+fn the_hostile_corpus_is_refused() {
+    for line in lines_of("tests/corpus", "hostile.hex") {
+        let parts: Vec<&str> = line.split(' ').collect();
+        let facts = api::facts(parts[0].parse().unwrap()).unwrap();
+        let side = if parts[1] == "request" {
+            Side::Request
+        } else {
+            Side::Response
+        };
+        let version = parts[2].parse().unwrap();
+        assert!(facts.has_version(version), "{line}");
+        assert!(!hold(side, facts, version, &hex(parts[3])), "{line}");
+    }
+}
+
 #[test]
 fn damaged_messages_are_refused_or_decoded_within_the_budget() {
     let (mut accepted, mut refused) = (0, 0);
     for_each_version(|side, facts, version, rng| {
-        for _ in 0..300 {
+        for _ in 0..rounds() {
             let mut body = side.sample(facts.key, version, rng).to_vec();
             damage(&mut body, rng);
             match hold(side, facts, version, &body) {
