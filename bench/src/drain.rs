@@ -1,7 +1,8 @@
 //! The drain: fetches a partition and lets the kernel throw the records away.
 //!
-//! The answer's header is read; the records are received with `MSG_TRUNC`, which counts bytes without
-//! copying them. So it must know how the log is built: equal batches, as [`crate::replay`] made them.
+//! The answer's header is read; the records are received with `MSG_TRUNC`, which counts bytes
+//! without copying them. So it must know how the log is built: equal batches, as [`crate::replay`]
+//! made them.
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};

@@ -138,7 +138,7 @@ fn places(common: &Common) -> Result<Places> {
     let binary = std::env::var_os("OTTLA_BIN").map(PathBuf::from);
     Ok(Places {
         ottla: binary.unwrap_or_else(|| beside.join("ottla")),
-        kafka_server: clone.join("scripts/kafka-server"),
+        kafka_server: if here.exists() { here } else { built_for },
         data: common
             .data
             .clone()

@@ -55,18 +55,13 @@ fn turn(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {
         peer.ready.as_secs_f64() * 1000.0,
     );
     std::thread::sleep(Duration::from_secs(2));
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    report.add(
-        kind,
-        "resident when idle, MB",
-        megabytes(process::resident_bytes(peer.pid())?),
-    );
+    let idle = process::resident_bytes(peer.pid())? as f64 / 1e6;
+    report.add(kind, "resident when idle, MB", idle);
     let (_, cpu, _) = peer.cpu_of(|| {
         std::thread::sleep(Duration::from_secs(5));
         Ok(())
     })?;
     report.add(kind, "CPU when idle, % of a core", cpu / 5.0 * 100.0);
-
     for (name, batch_bytes) in BATCHES {
         let warm_up = plan.warm_up_gigabytes * GB;
         produce(
@@ -77,51 +72,50 @@ fn turn(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {
             warm_up,
         )?;
         fetch(&peer, &format!("warm-{batch_bytes}"), batch_bytes, warm_up)?;
-        let topic = format!("measured-{batch_bytes}");
-        let total = plan.gigabytes * GB;
-        let (outcome, cpu, own) =
-            peer.cpu_of(|| produce(plan, &peer, &topic, batch_bytes, total))?;
-        let gigabytes = outcome.bytes as f64 / GB;
-        report.add(
-            kind,
-            &format!("produce {name}: broker CPU-s/GB"),
-            cpu / gigabytes,
-        );
-        report.add(
-            kind,
-            &format!("produce {name}: client CPU-s/GB"),
-            own / gigabytes,
-        );
-        let rate = outcome.bytes as f64 / 1e6 / outcome.elapsed.as_secs_f64();
-        report.add(kind, &format!("produce {name}: MB/s"), rate);
-        let p99_ms = outcome.latency_us.value_at_quantile(0.99) as f64 / 1000.0;
-        report.add(
-            kind,
-            &format!("produce {name}: p99 of an answer, ms"),
-            p99_ms,
-        );
-        let (outcome, cpu, own) = peer.cpu_of(|| fetch(&peer, &topic, batch_bytes, total))?;
-        let gigabytes = outcome.bytes as f64 / GB;
-        report.add(
-            kind,
-            &format!("fetch {name}: broker CPU-s/GB"),
-            cpu / gigabytes,
-        );
-        report.add(
-            kind,
-            &format!("fetch {name}: client CPU-s/GB"),
-            own / gigabytes,
-        );
-        let rate = outcome.bytes as f64 / 1e6 / outcome.elapsed.as_secs_f64();
-        report.add(kind, &format!("fetch {name}: MB/s"), rate);
+        batches(plan, &peer, (name, batch_bytes), report)?;
     }
     messages(plan, &peer, report)?;
-    report.add(
-        kind,
-        "most resident memory, MB",
-        megabytes(process::peak_resident_bytes(peer.pid())?),
-    );
+    let peak = process::peak_resident_bytes(peer.pid())? as f64 / 1e6;
+    report.add(kind, "most resident memory, MB", peak);
     peer.stop()?;
+    Ok(())
+}
+
+/// The rows of one size of batches: produce a topic, then fetch it while it is warm.
+fn batches(
+    plan: &Plan,
+    peer: &Peer,
+    (name, batch_bytes): (&str, usize),
+    report: &mut Report,
+) -> Result<()> {
+    let topic = format!("measured-{batch_bytes}");
+    let total = plan.gigabytes * GB;
+    let mut rows = |row: &str, bytes: u64, elapsed: Duration, cpu: f64, own: f64| {
+        let gigabytes = bytes as f64 / GB;
+        let row = format!("{row} {name}");
+        report.add(
+            peer.kind,
+            &format!("{row}: broker CPU-s/GB"),
+            cpu / gigabytes,
+        );
+        report.add(
+            peer.kind,
+            &format!("{row}: client CPU-s/GB"),
+            own / gigabytes,
+        );
+        let rate = gigabytes * 1000.0 / elapsed.as_secs_f64();
+        report.add(peer.kind, &format!("{row}: MB/s"), rate);
+    };
+    let (written, cpu, own) = peer.cpu_of(|| produce(plan, peer, &topic, batch_bytes, total))?;
+    rows("produce", written.bytes, written.elapsed, cpu, own);
+    let (read, cpu, own) = peer.cpu_of(|| fetch(peer, &topic, batch_bytes, total))?;
+    rows("fetch", read.bytes, read.elapsed, cpu, own);
+    let p99_ms = written.latency_us.value_at_quantile(0.99) as f64 / 1000.0;
+    report.add(
+        peer.kind,
+        &format!("produce {name}: p99 of an answer, ms"),
+        p99_ms,
+    );
     Ok(())
 }
 

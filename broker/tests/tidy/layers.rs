@@ -112,6 +112,7 @@ const LOGIC: &[&str] = &[
 /// The edges inside those folders.
 const EDGES: &[&str] = &[
     "storage/src/disk",
+    "storage/src/image/rocks.rs",
     "broker/src/net",
     "broker/src/http",
     "broker/src/start",
@@ -146,7 +147,11 @@ pub(crate) const NAMES: &[NameRule] = &[
     NameRule {
         word: "kafka_protocol::",
         below: &[""],
-        home: &["protocol/src/messages.rs"],
+        home: &[
+            "protocol/src/messages.rs",
+            "protocol/src/guard/shapes.rs",
+            "protocol/src/lib.rs",
+        ],
         reason: "its decoders trust the wire; messages.rs guards first",
     },
     NameRule {
@@ -203,14 +208,15 @@ pub(crate) const NAMES: &[NameRule] = &[
     },
 ];
 
-/// Whether `line` says `word` as a word of its own.
+/// Whether `line` says `word` as a word of its own, not as the end of a longer path.
 pub(crate) fn names(line: &str, word: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].chars().next();
         let ends_in_word = word.ends_with(is_word);
-        !before.is_some_and(is_word) && !(ends_in_word && after.is_some_and(is_word))
+        !before.is_some_and(|c| is_word(c) || c == ':')
+            && !(ends_in_word && after.is_some_and(is_word))
     })
 }
 

@@ -3,6 +3,7 @@
 //! Reads the work tree, never git, so that a new file is checked before it is committed. Knows just
 //! enough of Rust's lexical rules to blank out strings and comments; it does not parse.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +16,12 @@ const SKIPPED: &[&str] = &[
     "__pycache__",
 ];
 
+/// The root of the clone that cargo runs this test for (a binary may be shared between clones).
 pub(crate) fn root() -> PathBuf {
-    let broker = Path::new(env!("CARGO_MANIFEST_DIR"));
-    broker
-        .parent()
+    let broker = std::env::var("CARGO_MANIFEST_DIR");
+    let broker = broker.unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    let parent = Path::new(&broker).parent();
+    parent
         .expect("the crate lies in the workspace")
         .to_path_buf()
 }
@@ -55,6 +58,30 @@ impl SourceFile {
         }
         kept
     }
+}
+
+/// The files that exist for tests only: below `tests/`, named so, or declared under `#[cfg(test)]`.
+pub(crate) fn test_files(sources: &[SourceFile]) -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for file in sources {
+        let path = &file.path;
+        if path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/") {
+            tests.insert(path.clone());
+        }
+        let folder = match path.rsplit_once('/') {
+            Some((folder, "lib.rs" | "main.rs" | "mod.rs")) => folder.to_owned(),
+            _ => path.trim_end_matches(".rs").to_owned(),
+        };
+        let code = file.code();
+        let lines: Vec<&str> = code.lines().map(str::trim).collect();
+        for pair in lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]") {
+            let declared = pair[1]
+                .rsplit_once("mod ")
+                .and_then(|(_, name)| name.strip_suffix(';'));
+            tests.extend(declared.map(|name| format!("{folder}/{name}.rs")));
+        }
+    }
+    tests
 }
 
 /// Drops the item after a `#[cfg(test)]`: up to the line that closes it at the same indentation.
