@@ -132,13 +132,17 @@ fn main() -> Result<()> {
 fn places(common: &Common) -> Result<Places> {
     let own = std::env::current_exe()?;
     let beside = own.parent().context("this program has a folder")?;
-    let clone = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("a workspace")?;
+    // scripts/bench runs in the root of the clone; this program may have been built for another.
+    let here = Path::new("scripts/kafka-server");
+    let built_for = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka-server");
     let binary = std::env::var_os("OTTLA_BIN").map(PathBuf::from);
     Ok(Places {
         ottla: binary.unwrap_or_else(|| beside.join("ottla")),
-        kafka_server: if here.exists() { here } else { built_for },
+        kafka_server: if here.exists() {
+            here.to_path_buf()
+        } else {
+            built_for
+        },
         data: common
             .data
             .clone()

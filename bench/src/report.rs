@@ -66,7 +66,7 @@ impl Report {
             "{:<44} {:>12} {:>14} {:>10}\n",
             "figure (median)", "Ottla", "Apache Kafka", "ratio"
         );
-        let cell = |value: Option<f64>| value.map_or("-".to_owned(), short);
+        let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
         for line in self.lines() {
             let ottla = (!line.ottla.is_nan()).then_some(line.ottla);
             text.push_str(&format!(

@@ -45,10 +45,12 @@ pub fn options() -> AdminOptions {
         .request_timeout(Some(TIMEOUT))
 }
 
+/// What librdkafka says about each thing that an admin call was about.
+pub type AdminResults<T, N> =
+    Result<Vec<std::result::Result<T, (N, RDKafkaErrorCode)>>, KafkaError>;
+
 /// The one result of an admin call about one thing, with its Kafka error code.
-pub fn only_result<T, N>(
-    results: Result<Vec<std::result::Result<T, (N, RDKafkaErrorCode)>>, KafkaError>,
-) -> std::result::Result<T, RDKafkaErrorCode> {
+pub fn only_result<T, N>(results: AdminResults<T, N>) -> std::result::Result<T, RDKafkaErrorCode> {
     match results.map(|mut results| results.pop()) {
         Ok(Some(Ok(value))) => Ok(value),
         Ok(Some(Err((_, code)))) => Err(code),

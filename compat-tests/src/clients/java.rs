@@ -312,7 +312,7 @@ fn large(target: &Target<'_>, topic: &str) -> Result<()> {
     let class = "org.apache.kafka.tools.ConsoleProducer";
     let output = run(
         &mut tool(target, class, &arguments),
-        value[..20_000].as_bytes(),
+        &value.as_bytes()[..20_000],
     )?;
     ensure!(
         output.all().contains("RecordTooLargeException"),
