@@ -50,6 +50,9 @@ pub enum EncodeError {
     /// A field is set that the version does not have: a bug in whoever built the message.
     #[error("API key {key} version {version} cannot carry the message")]
     NotInVersion { key: i16, version: i16 },
+    /// Clients refuse null records in a Fetch response: they must be empty instead.
+    #[error("a partition of the Fetch response has null records")]
+    NullRecords,
     #[error("the message of {size_bytes} bytes is larger than a frame can be")]
     TooLarge { size_bytes: usize },
 }

@@ -4,6 +4,8 @@
 //! the guard has walked the body. Bytes after the last field are ignored, as Kafka does: clients in
 //! wide use send some. Record batches, Produce and Fetch have their own codecs in this crate.
 
+use std::any::Any;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
 
@@ -20,7 +22,7 @@ use crate::wire::Reader;
 mod table;
 
 /// A response struct of one API.
-pub trait Response: Message + Encodable + Decodable + HeaderVersion {
+pub trait Response: Message + Encodable + Decodable + HeaderVersion + Any {
     /// The API key it answers.
     const KEY: i16;
 }
@@ -67,10 +69,24 @@ pub fn encode_response<R: Response>(
     version: i16,
     response: &R,
 ) -> Result<Bytes, EncodeError> {
+    if has_null_records(response) {
+        return Err(EncodeError::NullRecords);
+    }
     let flexible = api::response_header_is_flexible(R::KEY, version);
     encode_frame(R::KEY, version, response, |buf| {
         write_response_header(buf, correlation_id, flexible);
     })
+}
+
+fn has_null_records(response: &dyn Any) -> bool {
+    response
+        .downcast_ref::<FetchResponse>()
+        .is_some_and(|fetch| {
+            let partitions = fetch.responses.iter().flat_map(|topic| &topic.partitions);
+            partitions
+                .into_iter()
+                .any(|partition| partition.records.is_none())
+        })
 }
 
 /// Writes a whole request frame: length, header and body.

@@ -1,7 +1,9 @@
 //! The compression codecs of record batches, each as a stream that cannot grow without bound.
 //!
-//! A [`Decompressor`] yields at most its limit and then fails; it never allocates what a header
-//! claims. Framing is Kafka's: a gzip stream, an LZ4 frame, a zstd frame whose window is at most
+//! A [`Decompressor`] yields at most its limit and then fails; it never allocates the size a header
+//! claims for the data. The codecs' own buffers are bounded too: a few LZ4 blocks of at most 4 MiB,
+//! and for zstd a window of at most 128 MiB of which only what is written becomes resident.
+//! Framing is Kafka's: a gzip stream, an LZ4 frame, a zstd frame whose window is at most
 //! 128 MiB, and for snappy either the framing of the xerial library (Java) or one raw block.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
