@@ -1,9 +1,10 @@
-//! `APIS`: one row per API this broker serves. Dispatch, the ApiVersions answer, the version check, metric
-//! labels, `docs/reference/apis.md` and the fuzz list are all derived from it.
+//! `APIS`: one row per API this broker serves. Dispatch, the ApiVersions answer, the version
+//! check, metric labels, the reference page of the APIs and the fuzz list are all derived from it.
 //!
-//! A row is made by [`Api::of`] (through the `row!` macro: guard, decode, handler, encode) or by [`Api::raw`]
-//! for the hot paths that read their frames in place. Rows are sorted by key; a test checks that, and that
-//! every range lies inside what the codec decodes is checked while compiling.
+//! A row is made by [`Api::of`] (through the `row!` macro: guard, decode, handler, encode) or by
+//! [`Api::raw`] for the hot paths that read their frames in place. Rows are sorted by key; a test
+//! checks that, and that every range lies inside what the codec decodes is checked while
+//! compiling.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +49,8 @@ pub struct Api {
     pub name: &'static str,
     /// What is decoded and answered.
     pub serve: Versions,
-    /// What ApiVersions says. Wider than `serve` only where old clients need to see a 0 (Produce, JoinGroup).
+    /// What ApiVersions says. Wider than `serve` only where old clients need to see a 0 (Produce,
+    /// JoinGroup).
     pub advertise: Versions,
     run: Run,
 }
@@ -96,8 +98,8 @@ impl std::fmt::Debug for Api {
     }
 }
 
-/// `row!(Request, versions, bundle => handler)`: the handler gets the capability bundle that the broker's
-/// method of that name makes, so a row shows what its API may touch.
+/// `row!(Request, versions, bundle => handler)`: the handler gets the capability bundle that the
+/// broker's method of that name makes, so a row shows what its API may touch.
 macro_rules! row {
     ($request:ident, $min:literal - $max:literal, $bundle:ident => $handler:path) => {
         Api::of::<messages::$request>(
@@ -114,11 +116,23 @@ macro_rules! row {
 
 /// Everything this broker answers.
 pub const APIS: &[Api] = &[
+    // Old clients switch compression and groups off unless they see a minimum of 0 here.
+    Api::raw(
+        0,
+        "Produce",
+        Versions::new(3, 13),
+        handlers::produce::handle,
+    )
+    .advertise(Versions::new(0, 13)),
+    Api::raw(1, "Fetch", Versions::new(4, 18), handlers::fetch::handle),
+    row!(ListOffsetsRequest, 1 - 10, logs => handlers::list_offsets::handle),
     row!(MetadataRequest, 0 - 13, topics => handlers::metadata::handle),
     row!(FindCoordinatorRequest, 0 - 6, cluster => handlers::find_coordinator::handle),
     row!(ApiVersionsRequest, 0 - 4, cluster => handlers::api_versions::handle),
     row!(CreateTopicsRequest, 2 - 7, topics => handlers::create_topics::handle),
     row!(DeleteTopicsRequest, 1 - 6, topics => handlers::delete_topics::handle),
+    row!(InitProducerIdRequest, 0 - 5, producers => handlers::init_producer_id::handle),
+    row!(OffsetForLeaderEpochRequest, 2 - 4, logs => handlers::offset_for_leader_epoch::handle),
     row!(DescribeAclsRequest, 1 - 3, cluster => handlers::acls::describe),
     row!(CreateAclsRequest, 1 - 3, cluster => handlers::acls::create),
     row!(DeleteAclsRequest, 1 - 3, cluster => handlers::acls::delete),
@@ -198,7 +212,8 @@ pub fn find(key: i16) -> Option<&'static Api> {
         .map(|index| &APIS[index])
 }
 
-/// What a connection knows about itself; the part of a request's context that is the same for all of them.
+/// What a connection knows about itself; the part of a request's context that is the same for all
+/// of them.
 pub struct Caller<'a> {
     pub broker: &'a Arc<Broker>,
     pub peer: SocketAddr,
@@ -207,8 +222,8 @@ pub struct Caller<'a> {
     pub now: Instant,
 }
 
-/// Answers one frame (without its length prefix): header, version check, the row's handler. The row is
-/// `None` when the frame was refused before one was found.
+/// Answers one frame (without its length prefix): header, version check, the row's handler. The
+/// row is `None` when the frame was refused before one was found.
 pub fn dispatch(caller: &Caller<'_>, mut frame: BytesMut) -> (Option<&'static Api>, Reply<Answer>) {
     let Ok((key, version, correlation_id)) = RequestHeader::peek_key_version(&frame) else {
         return (None, Reply::Close(CloseReason::BadHeader));
@@ -244,9 +259,9 @@ pub fn dispatch(caller: &Caller<'_>, mut frame: BytesMut) -> (Option<&'static Ap
     (Some(api), (api.run)(&ctx, body))
 }
 
-/// An ApiVersions request of a version we do not know is answered in version 0 with our list, so that newer
-/// clients find the common version; any other one ends the connection, because its answer would have a shape
-/// nobody here knows.
+/// An ApiVersions request of a version we do not know is answered in version 0 with our list, so
+/// that newer clients find the common version; any other one ends the connection, because its
+/// answer would have a shape nobody here knows.
 fn refuse_version(
     caller: &Caller<'_>,
     api: &Api,

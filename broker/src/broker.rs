@@ -1,28 +1,36 @@
-//! The broker's core: everything the handlers share, and the small bundles through which they see it.
+//! The broker's core: everything the handlers share, and the small bundles through which they see
+//! it.
 //!
-//! It knows no tokio, no files and no clocks; whoever builds it hands in the seams. The tokio glue
-//! (`start.rs`, `net/`) and the simulator build the same core.
+//! It knows no tokio, no files and no clocks; whoever builds it hands in the seams. The tokio
+//! glue (`start.rs`, `net/`) and the simulator build the same core.
 
 use std::sync::Arc;
 
-use ottla_controller::{Command, CommandReply};
+use ottla_controller::{Command, CommandReply, MetadataImage, QuorumState};
 use ottla_protocol::types::BrokerId;
 use ottla_storage::disk::Disk;
+use ottla_storage::log::TailBudget;
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::fetch_session::FetchSessions;
+use crate::flusher::FlushQueue;
 use crate::metadata::MetadataCache;
+use crate::metrics::Metrics;
+use crate::partition::map::PartitionMap;
 use crate::producer_ids::ProducerIds;
 
-/// Called once with the controller's answer, after the change is durable and visible in the metadata cache.
+/// Called once with the controller's answer, after the change is durable and visible in the
+/// metadata cache.
 pub type Done = Box<dyn FnOnce(CommandReply) + Send>;
 
 /// The way to the cluster's controller, wherever it runs.
 pub trait ControllerHandle: Send + Sync {
     fn submit(&self, command: Command, done: Done);
+    fn quorum(&self) -> QuorumState;
 }
 
 /// One directory that holds logs.
@@ -41,15 +49,21 @@ pub struct Broker {
     pub config: Arc<Config>,
     pub clock: Arc<dyn Clock>,
     pub metadata: MetadataCache,
+    pub partitions: PartitionMap,
     pub controller: Arc<dyn ControllerHandle>,
+    pub sessions: FetchSessions,
+    pub flush: FlushQueue,
+    pub metrics: Arc<Metrics>,
     pub log_dirs: LogDirs,
     pub producer_ids: ProducerIds,
+    /// What the newest batches of all partitions may take in memory.
+    pub tail_budget: Arc<TailBudget>,
     /// The only randomness of the core; seeded by whoever builds it.
     pub rng: Mutex<StdRng>,
 }
 
-/// Topics and their partitions in the metadata: Metadata, CreateTopics, DeleteTopics, CreatePartitions,
-/// DescribeTopicPartitions.
+/// Topics and their partitions in the metadata: Metadata, CreateTopics, DeleteTopics,
+/// CreatePartitions, DescribeTopicPartitions.
 #[derive(Clone, Copy)]
 pub struct Topics<'a> {
     pub node_id: BrokerId,
@@ -83,6 +97,10 @@ pub struct Logs<'a> {
     pub config: &'a Arc<Config>,
     pub clock: &'a dyn Clock,
     pub metadata: &'a MetadataCache,
+    pub partitions: &'a PartitionMap,
+    pub sessions: &'a FetchSessions,
+    pub flush: &'a FlushQueue,
+    pub metrics: &'a Arc<Metrics>,
     pub log_dirs: &'a LogDirs,
     pub rng: &'a Mutex<StdRng>,
 }
@@ -95,7 +113,40 @@ pub struct Producers<'a> {
     pub producer_ids: &'a ProducerIds,
 }
 
+/// What a broker cannot make itself.
+pub struct Seams {
+    pub config: Arc<Config>,
+    pub clock: Arc<dyn Clock>,
+    /// What is known of the cluster so far.
+    pub image: Arc<MetadataImage>,
+    pub controller: Arc<dyn ControllerHandle>,
+    pub log_dirs: LogDirs,
+    /// All randomness of the core follows from it.
+    pub seed: u64,
+}
+
 impl Broker {
+    /// A broker without partitions: they come with recovery and with the metadata.
+    pub fn new(seams: Seams) -> Broker {
+        let config = seams.config;
+        let tail_bytes = usize::try_from(config.tail_memory_bytes).unwrap_or(usize::MAX);
+        Broker {
+            node_id: BrokerId(config.node_id),
+            clock: seams.clock,
+            metadata: MetadataCache::new(seams.image),
+            partitions: PartitionMap::default(),
+            controller: seams.controller,
+            sessions: FetchSessions::new(config.fetch_session_cache_slots),
+            flush: FlushQueue::default(),
+            metrics: Arc::new(Metrics::new()),
+            log_dirs: seams.log_dirs,
+            producer_ids: ProducerIds::default(),
+            tail_budget: TailBudget::new(tail_bytes),
+            rng: Mutex::new(StdRng::seed_from_u64(seams.seed)),
+            config,
+        }
+    }
+
     pub fn topics(&self) -> Topics<'_> {
         Topics {
             node_id: self.node_id,
@@ -129,6 +180,10 @@ impl Broker {
             config: &self.config,
             clock: &*self.clock,
             metadata: &self.metadata,
+            partitions: &self.partitions,
+            sessions: &self.sessions,
+            flush: &self.flush,
+            metrics: &self.metrics,
             log_dirs: &self.log_dirs,
             rng: &self.rng,
         }
@@ -140,10 +195,5 @@ impl Broker {
             metadata: &self.metadata,
             producer_ids: &self.producer_ids,
         }
-    }
-
-    /// The generator for `Broker::rng`.
-    pub fn seeded_rng(seed: u64) -> Mutex<StdRng> {
-        Mutex::new(StdRng::seed_from_u64(seed))
     }
 }

@@ -1,6 +1,6 @@
-//! The clock seam. The core never asks the operating system for the time: it is handed an `Instant` or a
-//! `&dyn Clock`. This file holds the trait and the one implementation that reads the real clocks; the
-//! simulator has its own.
+//! The clock seam. The core never asks the operating system for the time: it is handed an
+//! `Instant` or a `&dyn Clock`. This file holds the trait and the one implementation that reads
+//! the real clocks; the simulator has its own.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,11 +1,11 @@
 //! One client's connection as a machine: bytes in, answers out in the order of the requests.
 //!
 //! It frames, dispatches, parks what must wait and bounds everything: requests in flight (then it
-//! stops reading), work per call (then it asks to be called again) and the bytes of a frame. It owns
-//! no socket and no clock: tokio's glue and the simulator drive the same machine. They feed
-//! `read_buffer`, call `process` when bytes came, the signal was raised or `next_deadline` passed,
-//! and send what `take_output` gives. When `close_reason` says something, what was taken is still
-//! sent and then the connection ends.
+//! stops reading), work per call (then it asks to be called again) and the bytes of a frame. It
+//! owns no socket and no clock: tokio's glue and the simulator drive the same machine. They feed
+//! `read_buffer`, call `process` when bytes came, the signal was raised or `next_deadline`
+//! passed, and send what `take_output` gives. When `close_reason` says something, what was taken
+//! is still sent and then the connection ends.
 
 mod input;
 
@@ -152,7 +152,11 @@ impl Connection {
             Reply::Parked(parked) => Pending::Parked(parked),
             Reply::NoReply => Pending::Silent,
         };
-        self.in_flight.push_back(InFlight { api, started: now, answer });
+        self.in_flight.push_back(InFlight {
+            api,
+            started: now,
+            answer,
+        });
     }
 
     /// Looks again at the parked requests that were fired or whose time is over.
@@ -162,7 +166,9 @@ impl Connection {
             return;
         }
         for request in &mut self.in_flight {
-            let Pending::Parked(parked) = &mut request.answer else { continue };
+            let Pending::Parked(parked) = &mut request.answer else {
+                continue;
+            };
             let over = parked.deadline().is_some_and(|at| at <= now);
             if !over && !parked.waiter().fired() {
                 continue;
@@ -175,11 +181,14 @@ impl Connection {
 
     /// Moves answers from the front of the queue to the output, as far as they are ready.
     fn collect(&mut self, now: Instant) {
-        while let Some(request) =
-            self.in_flight.pop_front_if(|request| !matches!(request.answer, Pending::Parked(_)))
+        while let Some(request) = self
+            .in_flight
+            .pop_front_if(|request| !matches!(request.answer, Pending::Parked(_)))
         {
             if let Some(api) = request.api {
-                self.broker.metrics.request(api.key, now.saturating_duration_since(request.started));
+                self.broker
+                    .metrics
+                    .request(api.key, now.saturating_duration_since(request.started));
             }
             match request.answer {
                 Pending::Ready(Answer::Bytes(bytes)) => self.send(Piece::Bytes(bytes)),

@@ -33,8 +33,8 @@ pub struct RequestContext<'a> {
 pub struct TimedOut;
 
 impl RequestContext<'_> {
-    /// Hands `command` to the controller and answers with what `translate` makes of its reply. The reply
-    /// comes after the change is durable and visible in this broker's metadata.
+    /// Hands `command` to the controller and answers with what `translate` makes of its reply.
+    /// The reply comes after the change is durable and visible in this broker's metadata.
     pub fn submit<T: Send + 'static>(
         &self,
         command: Command,

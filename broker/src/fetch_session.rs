@@ -123,7 +123,10 @@ pub struct FetchSessions {
 
 impl FetchSessions {
     pub fn new(slots_max: usize) -> FetchSessions {
-        FetchSessions { slots: Mutex::new(BTreeMap::new()), slots_max }
+        FetchSessions {
+            slots: Mutex::new(BTreeMap::new()),
+            slots_max,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -151,7 +154,10 @@ impl FetchSessions {
                     self.slots.lock().remove(&request.session_id);
                 }
                 if request.session_epoch == FINAL_EPOCH || asked.is_empty() {
-                    return Ok(Plan { targets: asked, ..Plan::default() });
+                    return Ok(Plan {
+                        targets: asked,
+                        ..Plan::default()
+                    });
                 }
                 let privileged = request.replica_id.0 >= 0;
                 Ok(self.create(asked, version >= TOPIC_ID_FROM, privileged, now, random))
@@ -173,7 +179,10 @@ impl FetchSessions {
     ) -> Plan {
         let mut slots = self.slots.lock();
         if slots.len() >= self.slots_max && !evict(&mut slots, privileged, targets.len(), now) {
-            return Plan { targets, ..Plan::default() };
+            return Plan {
+                targets,
+                ..Plan::default()
+            };
         }
         let mut session = Session::new(uses_topic_ids);
         for target in targets {
@@ -186,8 +195,22 @@ impl FetchSessions {
         let size = targets.len();
         let session = Arc::new(Mutex::new(session));
         let shared = Arc::clone(&session);
-        slots.insert(id, Slot { session, created: now, last_used: now, privileged, size });
-        Plan { targets, session_id: id, incremental: false, session: Some(shared) }
+        slots.insert(
+            id,
+            Slot {
+                session,
+                created: now,
+                last_used: now,
+                privileged,
+                size,
+            },
+        );
+        Plan {
+            targets,
+            session_id: id,
+            incremental: false,
+            session: Some(shared),
+        }
     }
 
     fn continue_session(
@@ -201,7 +224,9 @@ impl FetchSessions {
     ) -> Result<Plan, ErrorCode> {
         let shared = {
             let mut slots = self.slots.lock();
-            let slot = slots.get_mut(&id).ok_or(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)?;
+            let slot = slots
+                .get_mut(&id)
+                .ok_or(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)?;
             slot.last_used = now;
             Arc::clone(&slot.session)
         };
@@ -229,7 +254,12 @@ impl FetchSessions {
         if let Some(slot) = slots.get_mut(&id) {
             slot.size = targets.len();
         }
-        Ok(Plan { targets, session_id: id, incremental: true, session: Some(shared) })
+        Ok(Plan {
+            targets,
+            session_id: id,
+            incremental: true,
+            session: Some(shared),
+        })
     }
 }
 
@@ -237,7 +267,9 @@ impl Plan {
     /// Remembers what the client is told about the `index`-th target and moves it to the end of the
     /// order when it got records.
     pub fn told(&self, index: usize, said: &Said) {
-        let (Some(session), Some(target)) = (&self.session, self.targets.get(index)) else { return };
+        let (Some(session), Some(target)) = (&self.session, self.targets.get(index)) else {
+            return;
+        };
         session.lock().told(target, said);
     }
 
@@ -261,8 +293,18 @@ impl Session {
     /// Adds a partition at the end, or changes what is asked of a known one.
     fn put(&mut self, target: Target) {
         let key = (target.topic.clone(), target.partition);
-        if let Some(known) = self.places.get(&key).and_then(|place| self.partitions.get_mut(place)) {
-            let Target { offset, max_bytes, current_leader_epoch, last_fetched_epoch, .. } = target;
+        if let Some(known) = self
+            .places
+            .get(&key)
+            .and_then(|place| self.partitions.get_mut(place))
+        {
+            let Target {
+                offset,
+                max_bytes,
+                current_leader_epoch,
+                last_fetched_epoch,
+                ..
+            } = target;
             known.offset = offset;
             known.max_bytes = max_bytes;
             known.current_leader_epoch = current_leader_epoch;
@@ -292,8 +334,12 @@ impl Session {
 
     fn told(&mut self, target: &Target, said: &Said) {
         let key = (target.topic.clone(), target.partition);
-        let Some(&place) = self.places.get(&key) else { return };
-        let Some(mut known) = self.partitions.remove(&place) else { return };
+        let Some(&place) = self.places.get(&key) else {
+            return;
+        };
+        let Some(mut known) = self.partitions.remove(&place) else {
+            return;
+        };
         known.told = Some(Told::from(said));
         known.hosted = target.hosted.clone();
         if said.has_records {
@@ -324,7 +370,10 @@ impl Target {
 fn evict(slots: &mut BTreeMap<i32, Slot>, privileged: bool, size: usize, now: Instant) -> bool {
     let idle = |slot: &Slot| now.saturating_duration_since(slot.last_used) > EVICTION_IDLE;
     let old = |slot: &Slot| now.saturating_duration_since(slot.created) > EVICTION_IDLE;
-    let stale = slots.iter().filter(|(_, slot)| idle(slot)).min_by_key(|(_, slot)| slot.last_used);
+    let stale = slots
+        .iter()
+        .filter(|(_, slot)| idle(slot))
+        .min_by_key(|(_, slot)| slot.last_used);
     let victim = stale.map(|(id, _)| *id).or_else(|| {
         let least = slots
             .iter()

@@ -1,9 +1,10 @@
-//! Group commit: the queue of partitions whose data must reach the disk, and what is done with them.
+//! Group commit: the queue of partitions whose data must reach the disk, and what is done with
+//! them.
 //!
-//! A partition is in the queue at most once. While one of its syncs runs, further appends gather and
-//! share the next one, so the number of syncs follows the disk's speed and not the number of
-//! requests. The same queue carries other work that may block on the disk: write-back hints and the
-//! removal of deleted logs.
+//! A partition is in the queue at most once. While one of its syncs runs, further appends gather
+//! and share the next one, so the number of syncs follows the disk's speed and not the number of
+//! requests. The same queue carries other work that may block on the disk: write-back hints and
+//! the removal of deleted logs.
 //!
 //! The queue has no threads: the glue runs [`FlushQueue::run_one`] on its flusher threads, the
 //! simulator calls it when its schedule says so.
@@ -17,15 +18,20 @@ use ottla_storage::disk::Disk;
 use ottla_storage::log::WriteBack;
 use parking_lot::Mutex;
 
-use crate::partition::Partition;
 use crate::partition::state::FlushDue;
+use crate::partition::{Flush, Partition};
 
 /// Work that may wait for the disk.
 pub enum Job {
     Flush(Arc<Partition>),
+    /// A flush and the files that let recovery start here.
+    Checkpoint(Arc<Partition>),
     WriteBack(WriteBack),
     /// A directory that was renamed out of the way before.
-    RemoveDir { disk: Arc<dyn Disk>, path: String },
+    RemoveDir {
+        disk: Arc<dyn Disk>,
+        path: String,
+    },
 }
 
 #[derive(Default)]
@@ -64,7 +70,10 @@ impl FlushQueue {
                 queue.timers_made += 1;
                 let key = (at, queue.timers_made);
                 queue.timers.insert(key, Arc::clone(partition));
-                let first = queue.timers.first_key_value().is_some_and(|(next, _)| *next == key);
+                let first = queue
+                    .timers
+                    .first_key_value()
+                    .is_some_and(|(next, _)| *next == key);
                 drop(queue);
                 if first {
                     self.woken();
@@ -97,7 +106,8 @@ impl FlushQueue {
         }
     }
 
-    /// Takes one job and carries it out; false when there was none. Blocks as long as the disk does.
+    /// Takes one job and carries it out; false when there was none. Blocks as long as the disk
+    /// does.
     pub fn run_one(&self) -> bool {
         let Some(job) = self.take() else { return false };
         self.run(job);
@@ -115,7 +125,16 @@ impl FlushQueue {
 
     pub fn run(&self, job: Job) {
         match job {
-            Job::Flush(partition) => self.flush(partition),
+            Job::Flush(partition) => {
+                if let Some(flush) = partition.begin_flush() {
+                    self.flush(partition, flush);
+                }
+            }
+            Job::Checkpoint(partition) => {
+                if let Some(flush) = partition.begin_checkpoint() {
+                    self.flush(partition, flush);
+                }
+            }
             Job::WriteBack(write_back) => {
                 if let Err(error) = write_back.run() {
                     tracing::debug!(%error, "a write-back hint failed");
@@ -129,14 +148,16 @@ impl FlushQueue {
         }
     }
 
-    fn flush(&self, partition: Arc<Partition>) {
-        let Some(flush) = partition.begin_flush() else { return };
+    fn flush(&self, partition: Arc<Partition>, flush: Flush) {
         let result = flush.run();
         if let Err(error) = &result {
             tracing::error!(
                 partition = ?partition, %error,
                 "a sync failed: the partition is offline until the broker is restarted"
             );
+        }
+        if let Some(error) = flush.checkpoint_error() {
+            tracing::warn!(partition = ?partition, %error, "a checkpoint was not written");
         }
         if partition.finish_flush(flush, result) {
             self.push(Job::Flush(partition));

@@ -1,5 +1,5 @@
-//! One file per API: translate the wire's words into ours, call, translate back. No state lives here, and
-//! differences between versions are handled here and nowhere below.
+//! One file per API: translate the wire's words into ours, call, translate back. No state lives
+//! here, and differences between versions are handled here and nowhere below.
 
 pub mod acls;
 pub mod alter_configs;
@@ -13,10 +13,16 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
+pub mod fetch;
 pub mod find_coordinator;
+mod hosted;
+pub mod init_producer_id;
 pub mod list_config_resources;
+pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod partition_reassignments;
+pub mod produce;
 pub mod raft_voters;
 mod resource;
 pub mod scram_credentials;

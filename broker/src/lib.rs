@@ -6,14 +6,24 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 pub mod api;
+pub mod assignments;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod connection;
 pub mod context;
+pub mod controller_driver;
 pub mod errors;
+pub mod fetch_session;
+pub mod flusher;
 pub mod handlers;
+pub mod housekeeper;
 pub mod metadata;
 pub mod metrics;
+pub mod net;
+pub mod partition;
 mod producer_ids;
 pub mod purgatory;
+pub mod recovery;
 pub mod reply;
+pub mod start;

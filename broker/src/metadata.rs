@@ -1,6 +1,6 @@
-//! The cluster metadata as this broker sees it: an immutable image, swapped whole. Reading it takes
-//! no lock and costs one reference count; whoever reads twice may see two images, so a handler reads
-//! once.
+//! The cluster metadata as this broker sees it: an immutable image, swapped whole. Reading it
+//! takes no lock and costs one reference count; whoever reads twice may see two images, so a
+//! handler reads once.
 
 use std::sync::Arc;
 

@@ -8,5 +8,5 @@ mod listener;
 mod outbox;
 mod session;
 
-pub use admission::Admission;
+pub use admission::{Admission, Limits};
 pub use listener::{BindError, Bound, accept, bind};

@@ -1,14 +1,16 @@
 //! The one door to a partition: its log and its replica state behind one short lock.
 //!
-//! Every operation locks, works on `&mut` data, unlocks and only then carries out its effects (waking
-//! requests); nothing in here awaits or takes a second lock. A fsync runs without the lock between
-//! `begin_flush` and `finish_flush`. Readers that only want to know whether something changed look at
-//! `changes`, a counter bumped by everything a parked fetch could care about.
+//! Every operation locks, works on `&mut` data, unlocks and only then carries out its effects
+//! (waking requests); nothing in here awaits or takes a second lock. A fsync runs without the
+//! lock between `begin_flush` and `finish_flush`. Readers that only want to know whether
+//! something changed look at `changes`, a counter bumped by everything a parked fetch could care
+//! about.
 //!
 //! A partition whose log failed (could not be opened, or a sync failed) is offline: it answers
-//! `Offline` until the broker is restarted. Offsets, epochs and batches are the log's business, the
-//! high watermark is `partition/state.rs`.
+//! `Offline` until the broker is restarted. Offsets, epochs and batches are the log's business,
+//! the high watermark is `partition/state.rs`.
 
+mod errors;
 pub mod map;
 pub mod state;
 
@@ -21,7 +23,8 @@ use ottla_protocol::batch::RecordBatch;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use ottla_storage::disk::RecordData;
 use ottla_storage::log::{
-    AppendAt, AppendError, Log, LogError, Origin, ReadError, TimestampOffset, WriteBack,
+    AppendAt, AppendError, FlushWork, Log, LogConfig, LogError, Origin, ReadError, TimestampOffset,
+    WriteBack,
 };
 use parking_lot::Mutex;
 
@@ -37,9 +40,15 @@ pub enum PartitionError {
     #[error("this broker no longer hosts the partition")]
     NotHosted,
     #[error("the leader epoch {asked} is older than the current one, {current}")]
-    FencedLeaderEpoch { asked: LeaderEpoch, current: LeaderEpoch },
+    FencedLeaderEpoch {
+        asked: LeaderEpoch,
+        current: LeaderEpoch,
+    },
     #[error("the leader epoch {asked} is newer than the current one, {current}")]
-    UnknownLeaderEpoch { asked: LeaderEpoch, current: LeaderEpoch },
+    UnknownLeaderEpoch {
+        asked: LeaderEpoch,
+        current: LeaderEpoch,
+    },
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
@@ -75,7 +84,8 @@ pub struct Marks {
     pub last_stable_offset: Offset,
     pub log_end_offset: Offset,
     pub leader_epoch: LeaderEpoch,
-    /// Where this leadership began. Until the high watermark is here, the end is not known for sure.
+    /// Where this leadership began. Until the high watermark is here, the end is not known for
+    /// sure.
     pub epoch_start_offset: Offset,
 }
 
@@ -113,14 +123,20 @@ pub struct CheckpointMarks {
 
 /// A flush on its way: made under the lock, carried out without it.
 pub struct Flush {
-    work: ottla_storage::log::FlushWork,
+    work: FlushWork,
     to: Position,
+    is_checkpoint: bool,
 }
 
 impl Flush {
     /// Syncs; blocks for as long as the disk takes.
     pub fn run(&self) -> std::io::Result<()> {
         self.work.run()
+    }
+
+    /// Why the files of a checkpoint were not written, after it ran.
+    pub fn checkpoint_error(&self) -> Option<std::io::Error> {
+        self.work.checkpoint_error()
     }
 }
 
@@ -136,8 +152,8 @@ pub struct Partition {
 enum LogSlot {
     Open(Box<Log>),
     Offline,
-    /// Deleted, or closed at shutdown.
-    Closed,
+    /// Deleted, or closed at shutdown; then with what the checkpoint files must say.
+    Closed(Option<CheckpointMarks>),
 }
 
 struct Inner {
@@ -148,6 +164,8 @@ struct Inner {
     /// appends ascend).
     produces: VecDeque<(Offset, Arc<ProduceWait>)>,
     config: Arc<TopicConfig>,
+    /// Read or written since the last look for idle partitions.
+    used: bool,
 }
 
 /// Wake-ups collected under the lock and carried out after it.
@@ -197,7 +215,12 @@ impl Partition {
     ) -> Partition {
         log.assign_leader_epoch(epoch);
         let state = PartitionState::new(policy, epoch, log.log_end_offset());
-        Partition::new((topic, topic_id, index), LogSlot::Open(Box::new(log)), state, config)
+        Partition::new(
+            (topic, topic_id, index),
+            LogSlot::Open(Box::new(log)),
+            state,
+            config,
+        )
     }
 
     /// A partition whose log cannot be used; clients are told to retry elsewhere or later.
@@ -223,11 +246,19 @@ impl Partition {
             fetches: Watches::default(),
             produces: VecDeque::new(),
             config,
+            used: false,
         };
-        Partition { topic, topic_id, index, changes: AtomicU64::new(0), inner: Mutex::new(inner) }
+        Partition {
+            topic,
+            topic_id,
+            index,
+            changes: AtomicU64::new(0),
+            inner: Mutex::new(inner),
+        }
     }
 
-    /// Locks, runs `f`, unlocks, carries out the effects. `f` is synchronous: nothing can await in it.
+    /// Locks, runs `f`, unlocks, carries out the effects. `f` is synchronous: nothing can await
+    /// in it.
     fn with<T>(&self, f: impl FnOnce(&mut Inner, &mut Effects) -> T) -> T {
         let mut effects = Effects::default();
         let result = f(&mut self.inner.lock(), &mut effects);
@@ -244,8 +275,8 @@ impl Partition {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Appends one batch whose CRC the caller has checked. When `wait` is given and the batch is not
-    /// committed at once, it is told when it is, or when it never will be.
+    /// Appends one batch whose CRC the caller has checked. When `wait` is given and the batch is
+    /// not committed at once, it is told when it is, or when it never will be.
     pub fn append(
         &self,
         batch: RecordBatch,
@@ -259,6 +290,7 @@ impl Partition {
                 now_ms,
                 origin: Origin::Client { produce_version },
             };
+            inner.used = true;
             let done = inner.log_mut()?.append(batch, &at)?;
             let end_offset = done.last_offset.next();
             let mut flush = FlushDue::No;
@@ -311,7 +343,12 @@ impl Partition {
             let log = inner.log()?;
             if let Some(diverging) = diverging(log, from) {
                 let diverging = Some(diverging);
-                return Ok(PartitionRead { marks, data: Vec::new(), size_bytes: 0, diverging });
+                return Ok(PartitionRead {
+                    marks,
+                    data: Vec::new(),
+                    size_bytes: 0,
+                    diverging,
+                });
             }
             if from.offset < marks.log_start_offset || from.offset > marks.log_end_offset {
                 return Err(ReadError::OffsetOutOfRange {
@@ -323,11 +360,23 @@ impl Partition {
             }
             let upper = marks.upper(from.isolation);
             if from.offset >= upper {
-                return Ok(PartitionRead { marks, data: Vec::new(), size_bytes: 0, diverging: None });
+                return Ok(PartitionRead {
+                    marks,
+                    data: Vec::new(),
+                    size_bytes: 0,
+                    diverging: None,
+                });
             }
+            inner.used = true;
+            let log = inner.log()?;
             let read = log.read(from.offset, from.max_bytes, upper, from.at_least_one)?;
             let size_bytes = u64::from(read.size_bytes);
-            Ok(PartitionRead { marks, data: read.data, size_bytes, diverging: None })
+            Ok(PartitionRead {
+                marks,
+                data: read.data,
+                size_bytes,
+                diverging: None,
+            })
         })
     }
 
@@ -362,15 +411,21 @@ impl Partition {
     ) -> Result<Option<TimestampOffset>, PartitionError> {
         self.with(|inner, _| {
             let upper = inner.marks()?.upper(isolation);
-            Ok(inner.log()?.max_timestamp(upper)?)
+            let found = inner.log()?.max_timestamp()?;
+            Ok(found.filter(|found| found.offset < upper))
         })
     }
 
-    /// The leader epoch of the record at `offset`, or of the next leadership when it is the log end.
+    /// The leader epoch of the record at `offset`, or of the next leadership when it is the log
+    /// end.
     pub fn epoch_at(&self, offset: Offset) -> Result<LeaderEpoch, PartitionError> {
         self.with(|inner, _| {
             let current = inner.state.leader_epoch();
-            Ok(inner.log()?.epoch_for_offset(offset).unwrap_or(current))
+            Ok(inner
+                .log()?
+                .leader_epochs()
+                .epoch_of(offset)
+                .unwrap_or(current))
         })
     }
 
@@ -409,8 +464,43 @@ impl Partition {
         self.with(|inner, _| {
             let work = inner.log().ok()?.begin_flush();
             let to = inner.state.flush_begins();
-            Some(Flush { work, to })
+            Some(Flush {
+                work,
+                to,
+                is_checkpoint: false,
+            })
         })
+    }
+
+    /// The same with the files of a checkpoint; may run beside a flush. `None` when there is
+    /// nothing to do.
+    pub fn begin_checkpoint(&self) -> Option<Flush> {
+        self.with(|inner, _| {
+            let work = inner.log().ok()?.begin_checkpoint();
+            let to = inner.state.checkpoint_begins();
+            (!work.is_empty()).then_some(Flush {
+                work,
+                to,
+                is_checkpoint: true,
+            })
+        })
+    }
+
+    /// True when this much was appended since the last checkpoint began.
+    pub fn checkpoint_due(&self, step_bytes: u64) -> bool {
+        self.with(|inner, _| inner.log().is_ok() && inner.state.unchecked_bytes() >= step_bytes)
+    }
+
+    /// Gives memory back when nobody read or wrote since the last call.
+    pub fn release_if_idle(&self) {
+        self.with(|inner, _| {
+            if std::mem::take(&mut inner.used) {
+                return;
+            }
+            if let Ok(log) = inner.log_mut() {
+                log.release_caches();
+            }
+        });
     }
 
     /// The sync is over. True when the partition must be queued again. A failed sync takes the
@@ -418,14 +508,20 @@ impl Partition {
     pub fn finish_flush(&self, flush: Flush, result: std::io::Result<()>) -> bool {
         self.with(|inner, effects| {
             let failed = result.is_err();
-            let to = flush.to;
-            let Ok(log) = inner.log_mut() else { return false };
+            let (to, is_checkpoint) = (flush.to, flush.is_checkpoint);
+            let Ok(log) = inner.log_mut() else {
+                return false;
+            };
             log.finish_flush(flush.work, result);
             if failed || log.poisoned() {
                 self.leave(inner, LogSlot::Offline, effects);
                 return false;
             }
-            let (readable, again) = inner.state.flushed(to);
+            let (readable, again) = if is_checkpoint {
+                (inner.state.synced(to), false)
+            } else {
+                inner.state.flushed(to)
+            };
             self.became_readable(inner, readable, effects);
             again
         })
@@ -458,13 +554,15 @@ impl Partition {
     pub fn set_config(
         &self,
         config: Arc<TopicConfig>,
-        log_config: ottla_storage::log::LogConfig,
+        log_config: LogConfig,
         policy: FlushPolicy,
         now: Instant,
     ) -> FlushDue {
         self.with(|inner, effects| {
             inner.config = config;
-            let Ok(log) = inner.log_mut() else { return FlushDue::No };
+            let Ok(log) = inner.log_mut() else {
+                return FlushDue::No;
+            };
             log.set_config(log_config);
             let (readable, due) = inner.state.set_policy(policy, now);
             self.became_readable(inner, readable, effects);
@@ -472,15 +570,12 @@ impl Partition {
         })
     }
 
-    /// `None` while offline: the directory's checkpoint files keep what they said.
+    /// `None` while offline or deleted: the directory's checkpoint files keep what they said.
     pub fn checkpoint_marks(&self) -> Option<CheckpointMarks> {
-        self.with(|inner, _| {
-            let marks = inner.marks().ok()?;
-            Some(CheckpointMarks {
-                recovery_point: inner.log().ok()?.recovery_point(),
-                log_start_offset: marks.log_start_offset,
-                high_watermark: marks.high_watermark,
-            })
+        self.with(|inner, _| match &inner.slot {
+            LogSlot::Open(log) => Some(checkpoint_marks(log, &inner.state)),
+            LogSlot::Closed(marks) => *marks,
+            LogSlot::Offline => None,
         })
     }
 
@@ -491,7 +586,7 @@ impl Partition {
 
     /// False after the topic was deleted or the broker closed its logs.
     pub fn is_hosted(&self) -> bool {
-        self.with(|inner, _| !matches!(inner.slot, LogSlot::Closed))
+        self.with(|inner, _| !matches!(inner.slot, LogSlot::Closed(_)))
     }
 
     pub fn is_offline(&self) -> bool {
@@ -499,18 +594,23 @@ impl Partition {
     }
 
     /// Flushes and closes the log for a clean shutdown. Later requests get `NotHosted`.
-    pub fn close(&self, now_ms: i64) -> Result<(), LogError> {
+    pub fn close(&self) -> Result<(), LogError> {
         self.with(|inner, effects| {
-            let slot = self.leave(inner, LogSlot::Closed, effects);
-            let LogSlot::Open(mut log) = slot else { return Ok(()) };
-            log.close(now_ms)
+            let LogSlot::Open(mut log) = self.leave(inner, LogSlot::Closed(None), effects) else {
+                return Ok(());
+            };
+            let closed = log.close();
+            let mut marks = checkpoint_marks(&log, &inner.state);
+            marks.high_watermark = log.recovery_point().max(marks.high_watermark);
+            inner.slot = LogSlot::Closed(Some(marks));
+            closed
         })
     }
 
     /// The topic is deleted: everybody who waits is told, the files are the caller's.
     pub fn forget(&self) {
         self.with(|inner, effects| {
-            self.leave(inner, LogSlot::Closed, effects);
+            self.leave(inner, LogSlot::Closed(None), effects);
         });
     }
 
@@ -518,7 +618,9 @@ impl Partition {
     fn leave(&self, inner: &mut Inner, to: LogSlot, effects: &mut Effects) -> LogSlot {
         self.changed();
         inner.fetches.fire_all(&mut effects.fetches);
-        effects.produces.extend(inner.produces.drain(..).map(|(_, wait)| wait));
+        effects
+            .produces
+            .extend(inner.produces.drain(..).map(|(_, wait)| wait));
         std::mem::replace(&mut inner.slot, to)
     }
 }
@@ -528,7 +630,7 @@ impl Inner {
         match &self.slot {
             LogSlot::Open(log) => Ok(log),
             LogSlot::Offline => Err(PartitionError::Offline),
-            LogSlot::Closed => Err(PartitionError::NotHosted),
+            LogSlot::Closed(_) => Err(PartitionError::NotHosted),
         }
     }
 
@@ -536,13 +638,15 @@ impl Inner {
         match &mut self.slot {
             LogSlot::Open(log) => Ok(log),
             LogSlot::Offline => Err(PartitionError::Offline),
-            LogSlot::Closed => Err(PartitionError::NotHosted),
+            LogSlot::Closed(_) => Err(PartitionError::NotHosted),
         }
     }
 
     fn await_commit(&mut self, end_offset: Offset, wait: Arc<ProduceWait>) {
         // A duplicate may wait for an older offset than the newest appended one.
-        let at = self.produces.partition_point(|(offset, _)| *offset <= end_offset);
+        let at = self
+            .produces
+            .partition_point(|(offset, _)| *offset <= end_offset);
         self.produces.insert(at, (end_offset, wait));
     }
 
@@ -578,6 +682,14 @@ impl Marks {
             Isolation::ReadUncommitted => self.high_watermark,
             Isolation::ReadCommitted => self.last_stable_offset,
         }
+    }
+}
+
+fn checkpoint_marks(log: &Log, state: &PartitionState) -> CheckpointMarks {
+    CheckpointMarks {
+        recovery_point: log.checkpointed_offset(),
+        log_start_offset: log.log_start_offset(),
+        high_watermark: state.high_watermark(),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Producer ids for idempotent producers, handed out of blocks that the controller gave this broker.
-//! A block is asked for when the last one is used up; ids of a block that a restart cuts short are
-//! lost, never reused.
+//! Producer ids for idempotent producers, handed out of blocks that the controller gave this
+//! broker. A block is asked for when the last one is used up; ids of a block that a restart cuts
+//! short are lost, never reused.
 
 use std::collections::VecDeque;
 

@@ -1,19 +1,20 @@
-//! Waiting without threads: a request that cannot be answered yet is parked on its connection, and whoever
-//! makes the awaited thing true fires its waiter.
+//! Waiting without threads: a request that cannot be answered yet is parked on its connection,
+//! and whoever makes the awaited thing true fires its waiter.
 //!
-//! Three layers, none of which knows about sockets: [`ConnectionSignal`] (one per connection: "somebody has
-//! something for you"), [`Waiter`] (one per parked request) and [`Watches`] (the requests that wait on one
-//! partition). Firing only sets flags; the connection resumes the request on its own thread. A watch is told
-//! how many bytes became readable and fires when its request's sum reaches what it asked for, so an append
-//! wakes only requests that it completes.
+//! Three layers, none of which knows about sockets: [`ConnectionSignal`] (one per connection:
+//! "somebody has something for you"), [`Waiter`] (one per parked request) and [`Watches`] (the
+//! requests that wait on one partition). Firing only sets flags; the connection resumes the
+//! request on its own thread. A watch is told how many bytes became readable and fires when its
+//! request's sum reaches what it asked for, so an append wakes only requests that it completes.
 //!
-//! Invariant: whoever re-checks a condition calls [`Waiter::rearm`] first, so that nothing that becomes true
-//! during the check is lost.
+//! Invariant: whoever re-checks a condition calls [`Waiter::rearm`] first, so that nothing that
+//! becomes true during the check is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
-/// Tells the owner of a connection (a tokio task, the simulator's scheduler) to call `process` again.
+/// Tells the owner of a connection (a tokio task, the simulator's scheduler) to call `process`
+/// again.
 pub struct ConnectionSignal {
     raised: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
@@ -64,7 +65,8 @@ impl Waiter {
         })
     }
 
-    /// Marks the request as worth another look and signals its connection. Callable from any thread.
+    /// Marks the request as worth another look and signals its connection. Callable from any
+    /// thread.
     pub fn fire(&self) {
         if !self.fired.swap(true, Ordering::AcqRel) {
             self.signal.raise();
@@ -111,8 +113,8 @@ impl FetchWait {
     }
 }
 
-/// A produce that waits until every one of its partitions has committed its batch. It counts one for
-/// the request itself, so that it cannot fire before the last partition was added.
+/// A produce that waits until every one of its partitions has committed its batch. It counts one
+/// for the request itself, so that it cannot fire before the last partition was added.
 #[derive(Debug)]
 pub struct ProduceWait {
     waiter: Arc<Waiter>,
@@ -144,8 +146,8 @@ impl ProduceWait {
     }
 }
 
-/// Makes a request's [`ProduceWait`] when the first partition needs it: most requests of the classes
-/// that do not wait never pay for one.
+/// Makes a request's [`ProduceWait`] when the first partition needs it: most requests of the
+/// classes that do not wait never pay for one.
 pub struct LazyWait<'a> {
     signal: &'a Arc<ConnectionSignal>,
     wait: Option<Arc<ProduceWait>>,
@@ -177,8 +179,8 @@ impl<'a> LazyWait<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchKey(usize);
 
-/// The fetches that wait on one partition. Lives under that partition's lock. Registering and removing are
-/// O(1); an idle partition holds no memory for it.
+/// The fetches that wait on one partition. Lives under that partition's lock. Registering and
+/// removing are O(1); an idle partition holds no memory for it.
 #[derive(Debug, Default)]
 pub struct Watches {
     slots: Vec<Option<Arc<FetchWait>>>,
@@ -214,8 +216,8 @@ impl Watches {
         }
     }
 
-    /// Credits `bytes` to every watch; those that now have enough are pushed to `fire`, to be fired by the
-    /// caller outside the lock.
+    /// Credits `bytes` to every watch; those that now have enough are pushed to `fire`, to be
+    /// fired by the caller outside the lock.
     pub fn credit(&self, bytes: u64, fire: &mut Vec<Arc<Waiter>>) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         for wait in self.slots.iter().flatten() {

@@ -1,7 +1,8 @@
 //! What a handler gives back: an answer now, an answer later, none, or the end of the connection.
 //!
-//! A parked reply is polled by its connection when its waiter fired or its deadline passed; replies leave in
-//! request order whatever order they become ready in. Nothing here blocks or spawns.
+//! A parked reply is polled by its connection when its waiter fired or its deadline passed;
+//! replies leave in request order whatever order they become ready in. Nothing here blocks or
+//! spawns.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,13 +25,14 @@ pub enum Reply<T> {
     Close(CloseReason),
 }
 
-/// A request that waits. Dropping it (the connection went away) must take it out of whatever it waits on.
+/// A request that waits. Dropping it (the connection went away) must take it out of whatever it
+/// waits on.
 pub trait Parked<T>: Send {
     fn waiter(&self) -> &Arc<Waiter>;
     /// When it is resumed at the latest; `None` waits for the waiter only.
     fn deadline(&self) -> Option<Instant>;
-    /// Called when the waiter fired or the deadline passed. `None`: not yet, keep waiting. Past the deadline
-    /// it must answer.
+    /// Called when the waiter fired or the deadline passed. `None`: not yet, keep waiting. Past
+    /// the deadline it must answer.
     fn resume(&mut self, now: Instant) -> Option<T>;
 }
 
@@ -39,7 +41,8 @@ pub trait Parked<T>: Send {
 pub enum Answer {
     Bytes(Bytes),
     Pieces(Vec<Piece<RecordData>>),
-    /// The answer could not be made (it does not fit the protocol); the client is better off reconnecting.
+    /// The answer could not be made (it does not fit the protocol); the client is better off
+    /// reconnecting.
     Close(CloseReason),
 }
 

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use ottla_protocol::frame::{FRAME_LEN_BYTES, FrameError, frame_len};
 
 /// Frames up to here are read into the shared buffer.
-pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
+const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// The shared buffer starts here and doubles while reads fill it.
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -26,7 +26,7 @@ struct Large {
 }
 
 #[derive(Debug)]
-pub struct Input {
+pub(super) struct Input {
     small: BytesMut,
     large: Option<Large>,
     read_bytes: usize,
@@ -34,17 +34,24 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn new(frame_bytes_max: u32) -> Input {
-        Input { small: BytesMut::new(), large: None, read_bytes: READ_BYTES_MIN, frame_bytes_max }
+    pub(super) fn new(frame_bytes_max: u32) -> Input {
+        Input {
+            small: BytesMut::new(),
+            large: None,
+            read_bytes: READ_BYTES_MIN,
+            frame_bytes_max,
+        }
     }
 
     /// Where the next bytes go; has room.
-    pub fn buffer(&mut self) -> &mut BytesMut {
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
         match &mut self.large {
             Some(large) => {
                 if large.frame.len() == large.frame.capacity() {
                     let missing = large.len.saturating_sub(large.frame.len());
-                    large.frame.reserve(missing.clamp(1, large.frame.len().max(1)));
+                    large
+                        .frame
+                        .reserve(missing.clamp(1, large.frame.len().max(1)));
                 }
                 &mut large.frame
             }
@@ -58,11 +65,13 @@ impl Input {
     }
 
     /// The next whole frame without its length prefix, if it has arrived.
-    pub fn next_frame(&mut self) -> Result<Option<BytesMut>, FrameError> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<BytesMut>, FrameError> {
         if self.large.is_some() {
             return Ok(self.finish_large());
         }
-        let Some(len) = frame_len(&self.small, self.frame_bytes_max)? else { return Ok(None) };
+        let Some(len) = frame_len(&self.small, self.frame_bytes_max)? else {
+            return Ok(None);
+        };
         let whole = FRAME_LEN_BYTES + len;
         if self.small.len() >= whole {
             self.small.advance(FRAME_LEN_BYTES);
@@ -102,18 +111,13 @@ impl Input {
         Some(frame)
     }
 
-    /// True when a frame has begun and not ended, or whole frames wait.
-    pub fn is_empty(&self) -> bool {
+    /// False when a frame has begun and not ended, or whole frames wait.
+    pub(super) fn is_empty(&self) -> bool {
         self.small.is_empty() && self.large.is_none()
     }
 
-    /// Bytes held.
-    pub fn held_bytes(&self) -> usize {
-        self.small.capacity() + self.large.as_ref().map_or(0, |large| large.frame.capacity())
-    }
-
     /// Nothing arrived for a while: give the buffer back when it holds nothing.
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if self.is_empty() {
             self.small = BytesMut::new();
             self.read_bytes = READ_BYTES_MIN;
@@ -127,6 +131,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn held_bytes(input: &Input) -> usize {
+        input.small.capacity()
+            + input
+                .large
+                .as_ref()
+                .map_or(0, |large| large.frame.capacity())
+    }
 
     fn feed(input: &mut Input, bytes: &[u8]) {
         let mut rest = bytes;
@@ -147,7 +159,11 @@ mod tests {
         assert_eq!(input.next_frame(), Ok(None));
         feed(&mut input, b"xyz");
         assert_eq!(input.next_frame(), Ok(None));
-        assert!(input.held_bytes() <= 2 * LARGE_FIRST_BYTES, "{}", input.held_bytes());
+        assert!(
+            held_bytes(&input) <= 2 * LARGE_FIRST_BYTES,
+            "{}",
+            held_bytes(&input)
+        );
     }
 
     #[test]
@@ -164,9 +180,9 @@ mod tests {
         let mut input = Input::new(1000);
         feed(&mut input, &[0, 0, 0, 1, 7]);
         assert_eq!(input.next_frame().unwrap().unwrap()[..], [7]);
-        assert!(input.held_bytes() > 0);
+        assert!(held_bytes(&input) > 0);
         input.release();
-        assert_eq!(input.held_bytes(), 0);
+        assert_eq!(held_bytes(&input), 0);
     }
 
     proptest! {

@@ -1,8 +1,9 @@
-//! ApiVersions: which requests this broker answers, and which features are finalized. Derived from `APIS`.
+//! ApiVersions: which requests this broker answers, and which features are finalized. Derived
+//! from `APIS`.
 //!
-//! Clients send it first on each connection and switch features on by what it says, so a range that is
-//! not complete is not advertised, and default-valued tagged fields are never written: librdkafka 2.0 cannot
-//! skip them.
+//! Clients send it first on each connection and switch features on by what it says, so a range
+//! that is not complete is not advertised, and default-valued tagged fields are never written:
+//! librdkafka 2.0 cannot skip them.
 
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::StrBytes;
@@ -80,8 +81,8 @@ fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
         .collect()
 }
 
-/// Only `metadata.version` is finalized: tools take a cluster without it for a very old one, and any other
-/// feature would switch clients to requests that are not served yet.
+/// Only `metadata.version` is finalized: tools take a cluster without it for a very old one, and
+/// any other feature would switch clients to requests that are not served yet.
 fn finalized_features() -> Vec<FinalizedFeatureKey> {
     let level = 30;
     vec![

@@ -44,8 +44,9 @@ pub fn handle(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
     let (asked, forgotten) = translate(ctx, &request, &body);
     let logs = ctx.broker.logs();
     let random = || logs.rng.lock().random();
-    let plan =
-        logs.sessions.plan(&request, ctx.version, asked, &forgotten, ctx.now, random);
+    let plan = logs
+        .sessions
+        .plan(&request, ctx.version, asked, &forgotten, ctx.now, random);
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => return Reply::Now(writer.refuse(error)),
@@ -73,11 +74,15 @@ fn translate(
         let key = topic_key(ctx, topic, body);
         for partition in request.partitions(topic) {
             let max_bytes = limit(partition.partition_max_bytes);
-            asked.push(Target {
-                current_leader_epoch: partition.current_leader_epoch,
-                last_fetched_epoch: partition.last_fetched_epoch,
-                ..Target::new(key.clone(), partition.partition, partition.fetch_offset, max_bytes)
-            });
+            let mut target = Target::new(
+                key.clone(),
+                partition.partition,
+                partition.fetch_offset,
+                max_bytes,
+            );
+            target.current_leader_epoch = partition.current_leader_epoch;
+            target.last_fetched_epoch = partition.last_fetched_epoch;
+            asked.push(target);
         }
     }
     let mut forgotten = Vec::new();
@@ -106,5 +111,9 @@ fn limit(bytes: i32) -> u32 {
 }
 
 fn isolation(level: i8) -> Isolation {
-    if level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }
+    if level == 1 {
+        Isolation::ReadCommitted
+    } else {
+        Isolation::ReadUncommitted
+    }
 }

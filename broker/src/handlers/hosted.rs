@@ -45,9 +45,10 @@ fn missing(
     };
     match (topic, key) {
         (None, TopicKey::Id(_)) => (ErrorCode::UNKNOWN_TOPIC_ID, None),
-        (Some(topic), _) if topic.partition(index).is_some() => {
-            (ErrorCode::NOT_LEADER_OR_FOLLOWER, leader_hint(image, key, index))
-        }
+        (Some(topic), _) if topic.partition(index).is_some() => (
+            ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            leader_hint(image, key, index),
+        ),
         _ => (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None),
     }
 }
@@ -60,11 +61,18 @@ pub(super) fn endpoints<'a>(
 ) -> Vec<NodeEndpoint<'a>> {
     let mut endpoints: Vec<NodeEndpoint<'a>> = Vec::new();
     for leader in leaders {
-        if endpoints.iter().any(|known| known.node_id == leader.leader_id) {
+        if endpoints
+            .iter()
+            .any(|known| known.node_id == leader.leader_id)
+        {
             continue;
         }
-        let Some(broker) = image.brokers.get(leader.leader_id) else { continue };
-        let Some(endpoint) = broker.endpoint(listener.as_str()) else { continue };
+        let Some(broker) = image.brokers.get(leader.leader_id) else {
+            continue;
+        };
+        let Some(endpoint) = broker.endpoint(listener.as_str()) else {
+            continue;
+        };
         endpoints.push(NodeEndpoint {
             node_id: leader.leader_id,
             host: &endpoint.host,

@@ -23,8 +23,11 @@ pub fn handle(
 ) -> Reply<InitProducerIdResponse> {
     if let Some(id) = &request.transactional_id {
         let empty = id.0.is_empty();
-        let error =
-            if empty { ErrorCode::INVALID_REQUEST } else { ErrorCode::UNSUPPORTED_VERSION };
+        let error = if empty {
+            ErrorCode::INVALID_REQUEST
+        } else {
+            ErrorCode::UNSUPPORTED_VERSION
+        };
         return Reply::Now(failed(error));
     }
     if let Some(id) = producers.producer_ids.take() {
@@ -39,13 +42,15 @@ pub fn handle(
         broker_epoch: registered.epoch,
     };
     let broker = Arc::clone(ctx.broker);
-    ctx.submit(command, ALLOCATE_TIMEOUT_MS, move |reply| match add_block(&broker, reply) {
-        // Somebody else may have used the block up already; the client asks again.
-        Ok(()) => broker
-            .producer_ids
-            .take()
-            .map_or_else(|| failed(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS), allocated),
-        Err(error) => failed(error),
+    ctx.submit(command, ALLOCATE_TIMEOUT_MS, move |reply| {
+        match add_block(&broker, reply) {
+            // Somebody else may have used the block up already; the client asks again.
+            Ok(()) => broker.producer_ids.take().map_or_else(
+                || failed(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+                allocated,
+            ),
+            Err(error) => failed(error),
+        }
     })
 }
 
@@ -66,7 +71,9 @@ fn add_block(
 }
 
 fn allocated(id: ProducerId) -> InitProducerIdResponse {
-    InitProducerIdResponse::default().with_producer_id(id.0.into()).with_producer_epoch(0)
+    InitProducerIdResponse::default()
+        .with_producer_id(id.0.into())
+        .with_producer_epoch(0)
 }
 
 fn failed(error: ErrorCode) -> InitProducerIdResponse {

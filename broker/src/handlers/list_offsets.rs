@@ -21,6 +21,8 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+/// The first version that tells the leader epoch.
+const LEADER_EPOCH_FROM: i16 = 4;
 /// The first version that may ask for each of them.
 const MAX_TIMESTAMP_FROM: i16 = 7;
 const EARLIEST_LOCAL_FROM: i16 = 8;
@@ -38,8 +40,11 @@ pub fn handle(
     } else {
         Isolation::ReadUncommitted
     };
-    let topics =
-        request.topics.into_iter().map(|topic| answer_topic(&logs, ctx, topic, isolation)).collect();
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|topic| answer_topic(&logs, ctx, topic, isolation))
+        .collect();
     Reply::Now(ListOffsetsResponse::default().with_topics(topics))
 }
 
@@ -73,7 +78,9 @@ fn answer_topic(
             }
         })
         .collect();
-    ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(answers)
+    ListOffsetsTopicResponse::default()
+        .with_name(topic.name)
+        .with_partitions(answers)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +136,11 @@ fn look_up(
         }
         _ => return Err(Unknown::Timestamp),
     };
+    let epoch = if version >= LEADER_EPOCH_FROM {
+        epoch
+    } else {
+        LeaderEpoch::NONE
+    };
     Ok(ListOffsetsPartitionResponse::default()
         .with_partition_index(asked.partition_index)
         .with_timestamp(timestamp)
@@ -143,7 +155,11 @@ fn earliest(
     partition: &Partition,
     log_start_offset: ottla_protocol::types::Offset,
 ) -> Result<(i64, i64, LeaderEpoch), Unknown> {
-    Ok((-1, log_start_offset.0, partition.epoch_at(log_start_offset)?))
+    Ok((
+        -1,
+        log_start_offset.0,
+        partition.epoch_at(log_start_offset)?,
+    ))
 }
 
 fn failed(asked: &ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartitionResponse {

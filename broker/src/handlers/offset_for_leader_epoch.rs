@@ -21,7 +21,11 @@ pub fn handle(
     _ctx: &RequestContext<'_>,
     request: OffsetForLeaderEpochRequest,
 ) -> Reply<OffsetForLeaderEpochResponse> {
-    let topics = request.topics.into_iter().map(|topic| answer_topic(&logs, topic)).collect();
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|topic| answer_topic(&logs, topic))
+        .collect();
     Reply::Now(OffsetForLeaderEpochResponse::default().with_topics(topics))
 }
 
@@ -43,17 +47,22 @@ fn answer_topic(logs: &Logs<'_>, topic: OffsetForLeaderTopic) -> OffsetForLeader
                         .map_err(|error| error.error_code())
                 });
             match found {
-                Ok(Some((epoch, end_offset))) => {
-                    answer.with_leader_epoch(epoch.0).with_end_offset(end_offset.0)
-                }
+                Ok(Some((epoch, end_offset))) => answer
+                    .with_leader_epoch(epoch.0)
+                    .with_end_offset(end_offset.0),
                 Ok(None) => unknown(answer, ErrorCode::NONE),
                 Err(error) => unknown(answer, error),
             }
         })
         .collect();
-    OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)
+    OffsetForLeaderTopicResult::default()
+        .with_topic(topic.topic)
+        .with_partitions(partitions)
 }
 
 fn unknown(answer: EpochEndOffset, error: ErrorCode) -> EpochEndOffset {
-    answer.with_error_code(error.code()).with_leader_epoch(-1).with_end_offset(-1)
+    answer
+        .with_error_code(error.code())
+        .with_leader_epoch(-1)
+        .with_end_offset(-1)
 }

@@ -3,8 +3,8 @@
 //! and the topic's durability class say.
 //!
 //! Large batches are cut out of the frame without a copy; small ones are copied once, so that a
-//! hundred bytes kept for readers do not pin the connection's buffer. Errors are per partition; with
-//! acks=0 there is nobody to tell, so any error ends the connection.
+//! hundred bytes kept for readers do not pin the connection's buffer. Errors are per partition;
+//! with acks=0 there is nobody to tell, so any error ends the connection.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,14 +48,25 @@ pub fn handle(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
     let produce = append_all(ctx, &view, body, &mut wait);
     let wait = wait.finish();
     if view.acks == 0 {
-        let failed = produce.partitions.iter().any(|partition| !partition.error.is_ok());
-        return if failed { Reply::Close(CloseReason::ProduceFailedWithoutAcks) } else { Reply::NoReply };
+        let failed = produce
+            .partitions
+            .iter()
+            .any(|partition| !partition.error.is_ok());
+        return if failed {
+            Reply::Close(CloseReason::ProduceFailedWithoutAcks)
+        } else {
+            Reply::NoReply
+        };
     }
     match wait {
         None => Reply::Now(produce.write()),
         Some(wait) => {
             let deadline = deadline_after_ms(ctx.now, view.timeout_ms);
-            Reply::Parked(Box::new(AwaitCommit { produce, wait, deadline }))
+            Reply::Parked(Box::new(AwaitCommit {
+                produce,
+                wait,
+                deadline,
+            }))
         }
     }
 }
@@ -103,13 +114,7 @@ impl ToErrorCode for Refused {
         match self {
             Refused::RequiredAcks => ErrorCode::INVALID_REQUIRED_ACKS,
             Refused::NoRecords => ErrorCode::INVALID_RECORD,
-            Refused::Batch(BatchError::Magic { .. }) => ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
-            Refused::Batch(BatchError::Truncated { .. } | BatchError::Length { .. }) => {
-                ErrorCode::CORRUPT_MESSAGE
-            }
-            Refused::Batch(BatchError::Codec { .. }) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            Refused::Batch(BatchError::Trailing { .. }) => ErrorCode::INVALID_RECORD,
-            Refused::Batch(BatchError::TooLarge) => ErrorCode::MESSAGE_TOO_LARGE,
+            Refused::Batch(error) => error.error_code(),
             Refused::Checksum => ErrorCode::CORRUPT_MESSAGE,
             Refused::Partition(error) => error.error_code(),
         }
@@ -151,9 +156,10 @@ fn append_all(
                     let wait = (view.acks != 0).then_some(&mut *wait);
                     append(ctx, &partition, asked.index, batch, now_ms, wait)
                 }
-                Err((error, leader)) => {
-                    Outcome { current_leader: leader, ..Outcome::failed(asked.index, error) }
-                }
+                Err((error, leader)) => Outcome {
+                    current_leader: leader,
+                    ..Outcome::failed(asked.index, error)
+                },
             };
             produce.partitions.push(outcome);
         }
@@ -184,12 +190,18 @@ impl Records {
         if !matches!(acks, -1..=1) {
             return Err(Refused::RequiredAcks);
         }
-        let range = asked.records().filter(|range| !range.is_empty()).ok_or(Refused::NoRecords)?;
+        let range = asked
+            .records()
+            .filter(|range| !range.is_empty())
+            .ok_or(Refused::NoRecords)?;
         self.body.advance(range.start - self.consumed);
         let bytes = self.body.split_to(range.len());
         self.consumed = range.end;
-        let bytes =
-            if bytes.len() < COPY_BELOW_BYTES { BytesMut::from(&bytes[..]) } else { bytes };
+        let bytes = if bytes.len() < COPY_BELOW_BYTES {
+            BytesMut::from(&bytes[..])
+        } else {
+            bytes
+        };
         let batch = RecordBatch::from_bytes(bytes)?;
         if !batch.view().crc_is_valid() {
             return Err(Refused::Checksum);
@@ -207,9 +219,8 @@ fn append(
     wait: Option<&mut LazyWait<'_>>,
 ) -> Outcome {
     let acks = wait.is_some();
-    let appended = batch.and_then(|batch| {
-        Ok(partition.append(batch, ctx.version, (ctx.now, now_ms), wait)?)
-    });
+    let appended = batch
+        .and_then(|batch| Ok(partition.append(batch, ctx.version, (ctx.now, now_ms), wait)?));
     match appended {
         Ok(appended) => accepted(ctx, partition, index, appended, acks),
         Err(refused) => {
@@ -250,8 +261,13 @@ fn record_errors(refused: &Refused) -> Vec<(i32, Option<String>)> {
     else {
         return Vec::new();
     };
-    let index = invalid.record_index().and_then(|index| i32::try_from(index).ok());
-    index.map(|index| (index, Some(invalid.to_string()))).into_iter().collect()
+    let index = invalid
+        .record_index()
+        .and_then(|index| i32::try_from(index).ok());
+    index
+        .map(|index| (index, Some(invalid.to_string())))
+        .into_iter()
+        .collect()
 }
 
 impl Outcome {
@@ -277,8 +293,7 @@ impl Outcome {
 
 impl Produce {
     fn write(&self) -> Answer {
-        let mut writer =
-            ProduceWriter::new(self.correlation_id, self.version, self.topics.len());
+        let mut writer = ProduceWriter::new(self.correlation_id, self.version, self.topics.len());
         let mut partitions = self.partitions.iter();
         for (key, count) in &self.topics {
             writer.topic(key.name(), key.id(), *count);
@@ -286,8 +301,11 @@ impl Produce {
                 outcome.write(&mut writer);
             }
         }
-        let mut leaders =
-            self.partitions.iter().filter_map(|outcome| outcome.current_leader).peekable();
+        let mut leaders = self
+            .partitions
+            .iter()
+            .filter_map(|outcome| outcome.current_leader)
+            .peekable();
         if leaders.peek().is_none() {
             return Answer::Bytes(writer.finish(0, &[]));
         }
@@ -337,7 +355,9 @@ impl Parked<Answer> for AwaitCommit {
         self.wait.waiter().rearm();
         let mut pending = false;
         for outcome in &mut self.produce.partitions {
-            let Some((partition, end_offset)) = &outcome.awaits else { continue };
+            let Some((partition, end_offset)) = &outcome.awaits else {
+                continue;
+            };
             match partition.is_committed(*end_offset) {
                 Ok(true) => outcome.awaits = None,
                 Ok(false) if now < self.deadline => pending = true,

@@ -15,14 +15,16 @@ use ottla_controller::decide::{bootstrap, supported_features};
 use ottla_controller::record::{
     BrokerEndpoint, BrokerEpoch, BrokerRegistrationRecord, MetadataRecord,
 };
-use ottla_controller::{Command, CommandReply, Limits, MetadataDelta, MetadataImage, decide};
+use ottla_controller::{
+    Command, CommandReply, Limits, MetadataDelta, MetadataImage, QuorumState, decide,
+};
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use ottla_protocol::messages::{
     IncrementalAlterConfigsRequest, Request, Response, StrBytes, decode_response, encode_request,
 };
-use ottla_protocol::types::BrokerId;
+use ottla_protocol::types::{BrokerId, Offset};
 use ottla_storage::disk::MemoryDisk;
 use parking_lot::Mutex;
 use rand::SeedableRng;
@@ -30,11 +32,10 @@ use rand::rngs::StdRng;
 use uuid::Uuid;
 
 use crate::api::{Caller, dispatch};
-use crate::broker::{Broker, ControllerHandle, Done, LogDir, LogDirs};
+use crate::assignments;
+use crate::broker::{Broker, ControllerHandle, Done, LogDir, LogDirs, Seams};
 use crate::clock::RealClock;
 use crate::config::{Config, ListenerName};
-use crate::metadata::MetadataCache;
-use crate::producer_ids::ProducerIds;
 use crate::purgatory::ConnectionSignal;
 use crate::reply::{Answer, Reply};
 
@@ -56,6 +57,16 @@ impl ControllerHandle for InlineController {
         apply(&broker, &decision.records);
         done(decision.reply);
     }
+
+    fn quorum(&self) -> QuorumState {
+        QuorumState {
+            leader: Some(BrokerId(1)),
+            leader_epoch: 1,
+            high_watermark: Offset(1),
+            voters: Vec::new(),
+            observers: Vec::new(),
+        }
+    }
 }
 
 fn apply(broker: &Arc<Broker>, records: &[MetadataRecord]) {
@@ -64,24 +75,22 @@ fn apply(broker: &Arc<Broker>, records: &[MetadataRecord]) {
     for record in records {
         delta.replay(&mut image, record);
     }
-    broker.metadata.publish(Arc::new(image));
+    assignments::apply(broker, &Arc::new(image), &delta, broker.clock.now());
 }
 
 fn core(config: Arc<Config>, controller: Arc<InlineController>) -> Arc<Broker> {
-    let disk = Arc::new(MemoryDisk::new());
-    Arc::new(Broker {
-        node_id: BrokerId(1),
+    let path = Arc::from("/data");
+    Arc::new(Broker::new(Seams {
         config,
         clock: Arc::new(RealClock),
-        metadata: MetadataCache::new(Arc::new(MetadataImage::empty())),
+        image: Arc::new(MetadataImage::empty()),
         controller,
         log_dirs: LogDirs(vec![LogDir {
-            path: Arc::from("/data"),
-            disk,
+            path,
+            disk: Arc::new(MemoryDisk::new()),
         }]),
-        producer_ids: ProducerIds::default(),
-        rng: Broker::seeded_rng(7),
-    })
+        seed: 7,
+    }))
 }
 
 /// See the module documentation.

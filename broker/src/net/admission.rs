@@ -52,12 +52,18 @@ pub struct Permit {
 
 impl Admission {
     pub fn new(limits: Limits) -> Arc<Admission> {
-        Arc::new(Admission { limits, counts: Mutex::new(Counts::default()) })
+        Arc::new(Admission {
+            limits,
+            counts: Mutex::new(Counts::default()),
+        })
     }
 
     pub fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, Refused> {
-        let per_ip_max =
-            *self.limits.per_ip_overrides.get(&ip).unwrap_or(&self.limits.connections_per_ip_max);
+        let per_ip_max = *self
+            .limits
+            .per_ip_overrides
+            .get(&ip)
+            .unwrap_or(&self.limits.connections_per_ip_max);
         let mut counts = self.counts.lock();
         if counts.total >= self.limits.connections_max {
             return Err(Refused::Total);
@@ -68,14 +74,19 @@ impl Admission {
         }
         *of_ip += 1;
         counts.total += 1;
-        Ok(Permit { admission: Arc::clone(self), ip })
+        Ok(Permit {
+            admission: Arc::clone(self),
+            ip,
+        })
     }
 
     /// How long to wait before the next connection is accepted, to keep to the rate.
     pub fn pause(&self, now: Instant) -> Option<Duration> {
         const SECOND: Duration = Duration::from_secs(1);
         let mut counts = self.counts.lock();
-        let since = counts.second_began.map(|began| now.saturating_duration_since(began));
+        let since = counts
+            .second_began
+            .map(|began| now.saturating_duration_since(began));
         match since {
             Some(since) if since < SECOND => {
                 counts.in_second = counts.in_second.saturating_add(1);
@@ -128,7 +139,10 @@ mod tests {
         let first = admission.admit(a).unwrap();
         assert_eq!(admission.admit(a).unwrap_err(), Refused::PerIp);
         let _second = admission.admit(b).unwrap();
-        assert_eq!(admission.admit("10.0.0.3".parse().unwrap()).unwrap_err(), Refused::Total);
+        assert_eq!(
+            admission.admit("10.0.0.3".parse().unwrap()).unwrap_err(),
+            Refused::Total
+        );
         drop(first);
         assert!(admission.admit(a).is_ok());
     }
@@ -136,7 +150,10 @@ mod tests {
     #[test]
     fn an_override_of_zero_shuts_an_address_out() {
         let admission = admission(10, 10, 100);
-        assert_eq!(admission.admit("10.0.0.9".parse().unwrap()).unwrap_err(), Refused::PerIp);
+        assert_eq!(
+            admission.admit("10.0.0.9".parse().unwrap()).unwrap_err(),
+            Refused::PerIp
+        );
     }
 
     #[test]

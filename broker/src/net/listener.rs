@@ -35,7 +35,11 @@ pub enum BindError {
     #[error("listener {listener}: no permission to bind {address}")]
     Denied { listener: String, address: String },
     #[error("listener {listener}: cannot listen on {address}: {source}")]
-    Io { listener: String, address: String, source: io::Error },
+    Io {
+        listener: String,
+        address: String,
+        source: io::Error,
+    },
 }
 
 /// A listening socket that does not accept yet.
@@ -57,7 +61,11 @@ pub fn bind(listener: &Listener, config: &Config) -> Result<Bound, BindError> {
         match listen(address, config) {
             Ok(socket) => {
                 let address = socket.local_addr().map_err(failed)?;
-                return Ok(Bound { name: listener.name.clone(), address, socket });
+                return Ok(Bound {
+                    name: listener.name.clone(),
+                    address,
+                    socket,
+                });
             }
             Err(error) => last = error,
         }
@@ -70,12 +78,20 @@ fn bind_error(listener: String, address: String, source: io::Error) -> BindError
         io::ErrorKind::AddrInUse => BindError::InUse { listener, address },
         io::ErrorKind::AddrNotAvailable => BindError::NotAvailable { listener, address },
         io::ErrorKind::PermissionDenied => BindError::Denied { listener, address },
-        _ => BindError::Io { listener, address, source },
+        _ => BindError::Io {
+            listener,
+            address,
+            source,
+        },
     }
 }
 
 fn listen(address: SocketAddr, config: &Config) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     // Inherited by accepted sockets, and must be set before the window scale is negotiated.
     if let Some(bytes) = config.socket_receive_buffer_bytes {
@@ -118,7 +134,9 @@ pub async fn accept(
                     Ok(permit) => permit,
                     Err(refused) => {
                         tracing::debug!(%peer, %refused, "refused a connection");
-                        broker.metrics.connection_closed(CloseReason::TooManyConnections.label());
+                        broker
+                            .metrics
+                            .connection_closed(CloseReason::TooManyConnections.label());
                         continue;
                     }
                 };

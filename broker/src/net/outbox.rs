@@ -1,6 +1,7 @@
 //! What is on its way to a client: pieces in order, sent without copying. Memory goes out by
-//! `writev`, resident ranges of files by `sendfile`. A range that is not in the page cache is read on
-//! an I/O thread first, a bounded part at a time, so that no worker ever waits for a disk.
+//! `writev`, resident ranges of files by `sendfile`. A range that is not in the page cache is
+//! read on an I/O thread first, a bounded part at a time, so that no worker ever waits for a
+//! disk.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -52,13 +53,12 @@ impl Outbox {
             self.pending_bytes += piece.len();
             self.parts.push_back(match piece {
                 Piece::Bytes(bytes) | Piece::Body(RecordData::Bytes(bytes)) => Part::Memory(bytes),
-                Piece::Body(RecordData::File(range)) => Part::File { range, resident: false },
+                Piece::Body(RecordData::File(range)) => Part::File {
+                    range,
+                    resident: false,
+                },
             });
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
     }
 
     pub(super) fn pending_bytes(&self) -> usize {
@@ -98,7 +98,9 @@ impl Outbox {
                     turn += bytes;
                     self.advance(bytes);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Sent::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Sent::Blocked);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -149,7 +151,9 @@ impl Outbox {
 
     /// Hands the start of the range at the front to an I/O thread.
     fn read_cold_part(&mut self) {
-        let Some(Part::File { range, .. }) = self.parts.front() else { return };
+        let Some(Part::File { range, .. }) = self.parts.front() else {
+            return;
+        };
         let mut part = range.clone();
         part.len_bytes = part.len_bytes.min(COLD_PART_BYTES);
         self.cold = Some(tokio::task::spawn_blocking(move || part.read()));
@@ -157,11 +161,17 @@ impl Outbox {
 
     /// Waits for the part of a file that is being read and puts it in front. Cancel safe.
     pub(super) async fn cold_part(&mut self) -> io::Result<()> {
-        let Some(reading) = &mut self.cold else { return std::future::pending().await };
-        let read = reading.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let Some(reading) = &mut self.cold else {
+            return std::future::pending().await;
+        };
+        let read = reading
+            .await
+            .unwrap_or_else(|panic| Err(io::Error::other(panic)));
         self.cold = None;
         let bytes = read?;
-        let Some(Part::File { range, .. }) = self.parts.front_mut() else { return Ok(()) };
+        let Some(Part::File { range, .. }) = self.parts.front_mut() else {
+            return Ok(());
+        };
         if bytes.len() == range.len_bytes as usize {
             self.parts.pop_front();
         } else {
@@ -193,10 +203,17 @@ impl Part {
 }
 
 fn send_file(socket: &TcpStream, range: &FileRange) -> io::Result<usize> {
-    let Some(file) = range.fd() else { return Err(io::ErrorKind::Unsupported.into()) };
+    let Some(file) = range.fd() else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
     let mut position = range.position;
     let count = (range.len_bytes as usize).min(BYTES_PER_TURN);
     socket.try_io(Interest::WRITABLE, || {
-        Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?)
+        Ok(rustix::fs::sendfile(
+            socket,
+            file,
+            Some(&mut position),
+            count,
+        )?)
     })
 }

@@ -1,6 +1,6 @@
-//! One connection's task: reads into the machine's buffer, lets it work, sends its output, keeps its
-//! deadlines. A client that sends nothing or does not read is closed after a while; a panic in a
-//! handler ends this connection and no other.
+//! One connection's task: reads into the machine's buffer, lets it work, sends its output, keeps
+//! its deadlines. A client that sends nothing or does not read is closed after a while; a panic
+//! in a handler ends this connection and no other.
 
 use std::future::poll_fn;
 use std::io;
@@ -51,7 +51,10 @@ pub(super) async fn serve(
         connection,
         outbox: Outbox::default(),
         taken: Vec::new(),
-        idle_max: broker.config.connections_max_idle_ms.map(Duration::from_millis),
+        idle_max: broker
+            .config
+            .connections_max_idle_ms
+            .map(Duration::from_millis),
         last_request: now,
         last_progress: now,
         drain_until: None,
@@ -74,7 +77,7 @@ struct Session {
 }
 
 enum Event {
-    Received(usize),
+    Received,
     Ended,
     Writable,
     Signal,
@@ -123,7 +126,7 @@ impl Session {
                 () = notify.notified() => Event::Signal,
                 received = receive(&mut reader, &mut self.connection), if reads => match received {
                     Ok(0) => Event::Ended,
-                    Ok(bytes) => Event::Received(bytes),
+                    Ok(_) => Event::Received,
                     Err(_) => Event::Failed,
                 },
                 ready = writer.writable(), if sent == Sent::Blocked => match ready {
@@ -138,7 +141,7 @@ impl Session {
                 _ = shutdown.wait_for(|stop| *stop), if !draining => Event::Shutdown,
             };
             match event {
-                Event::Received(_) => self.last_request = self.broker.clock.now(),
+                Event::Received => self.last_request = self.broker.clock.now(),
                 Event::Ended => return CloseReason::ClientClosed,
                 Event::Failed => return CloseReason::Network,
                 Event::Shutdown => self.drain_until = Some(self.broker.clock.now() + DRAIN_MAX),
@@ -181,7 +184,10 @@ impl Session {
         let slow = (sent == Sent::Blocked).then(|| self.last_progress + SLOW_READER_MAX);
         let parked = self.connection.next_deadline();
         let all = [idle, slow, parked, self.drain_until];
-        all.into_iter().flatten().min().unwrap_or_else(|| self.last_request + FAR)
+        all.into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| self.last_request + FAR)
     }
 }
 

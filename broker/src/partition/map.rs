@@ -40,8 +40,12 @@ pub struct PartitionMap {
 impl Default for PartitionMap {
     fn default() -> PartitionMap {
         PartitionMap {
-            by_name: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
-            by_id: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
+            by_name: std::iter::repeat_with(Shard::default)
+                .take(SHARDS)
+                .collect(),
+            by_id: std::iter::repeat_with(Shard::default)
+                .take(SHARDS)
+                .collect(),
             writer: Mutex::new(()),
         }
     }
@@ -57,7 +61,11 @@ impl PartitionMap {
     }
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
-        self.by_name[name_shard(topic)].load().get(topic)?.partition(partition).cloned()
+        self.by_name[name_shard(topic)]
+            .load()
+            .get(topic)?
+            .partition(partition)
+            .cloned()
     }
 
     /// Adds the topic or replaces what was known of it.
@@ -99,7 +107,10 @@ impl PartitionMap {
 
     /// Every hosted partition, by topic name and index.
     pub fn all(&self) -> Vec<Arc<Partition>> {
-        self.topics().iter().flat_map(|topic| topic.partitions.iter().flatten().cloned()).collect()
+        self.topics()
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().flatten().cloned())
+            .collect()
     }
 }
 
@@ -131,7 +142,11 @@ mod tests {
 
     fn topic(name: &str, id: u128) -> Arc<HostedTopic> {
         let id = TopicId(uuid::Uuid::from_u128(id));
-        Arc::new(HostedTopic { name: name.into(), id, partitions: vec![None] })
+        Arc::new(HostedTopic {
+            name: name.into(),
+            id,
+            partitions: vec![None],
+        })
     }
 
     #[test]

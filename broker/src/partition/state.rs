@@ -1,10 +1,10 @@
-//! What a partition's leader decides, without a log, a lock or a clock: how far readers may see, and
-//! when a flush is due.
+//! What a partition's leader decides, without a log, a lock or a clock: how far readers may see,
+//! and when a flush is due.
 //!
-//! With one replica the high watermark is the flushed end for durability class `commit` and the log
-//! end for the others; it never goes back. Beside each offset the machine keeps the number of bytes
-//! appended up to it since the start, so that an advance can be told to waiting fetches in bytes.
-//! Deliberately absent: followers and the ISR; they will be further inputs of `target`.
+//! With one replica the high watermark is the flushed end for durability class `commit` and the
+//! log end for the others; it never goes back. Beside each offset the machine keeps the number of
+//! bytes appended up to it since the start, so that an advance can be told to waiting fetches in
+//! bytes. Deliberately absent: followers and the ISR; they will be further inputs of `target`.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,8 @@ pub struct FlushPolicy {
     pub age_max: Option<Duration>,
 }
 
-/// A position in the log: an offset and the bytes appended before it since the partition was opened.
+/// A position in the log: an offset and the bytes appended before it since the partition was
+/// opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     pub offset: Offset,
@@ -62,12 +63,17 @@ pub struct PartitionState {
     high_watermark: Position,
     phase: FlushPhase,
     timer_set: bool,
+    /// Bytes appended before the last checkpoint began.
+    checkpointed_bytes: u64,
 }
 
 impl PartitionState {
     /// `end` is flushed: whoever opens a log flushes what recovery found before serving it.
     pub fn new(policy: FlushPolicy, leader_epoch: LeaderEpoch, end: Offset) -> PartitionState {
-        let end = Position { offset: end, bytes: 0 };
+        let end = Position {
+            offset: end,
+            bytes: 0,
+        };
         PartitionState {
             policy,
             leader_epoch,
@@ -77,6 +83,7 @@ impl PartitionState {
             high_watermark: end,
             phase: FlushPhase::Idle,
             timer_set: false,
+            checkpointed_bytes: 0,
         }
     }
 
@@ -107,7 +114,10 @@ impl PartitionState {
     /// about flushing.
     pub fn appended(&mut self, log_end: Offset, bytes: u64, now: Instant) -> (u64, FlushDue) {
         assert!(log_end > self.log_end.offset, "an append moves the log end");
-        self.log_end = Position { offset: log_end, bytes: self.log_end.bytes + bytes };
+        self.log_end = Position {
+            offset: log_end,
+            bytes: self.log_end.bytes + bytes,
+        };
         (self.advance(), self.flush_due(now))
     }
 
@@ -118,15 +128,26 @@ impl PartitionState {
 
     pub fn set_policy(&mut self, policy: FlushPolicy, now: Instant) -> (u64, FlushDue) {
         self.policy = policy;
-        let due = if self.flushed == self.log_end { FlushDue::No } else { self.flush_due(now) };
+        let due = if self.flushed == self.log_end {
+            FlushDue::No
+        } else {
+            self.flush_due(now)
+        };
         (self.advance(), due)
     }
 
     fn flush_due(&mut self, now: Instant) -> FlushDue {
         let unflushed = self.log_end.offset - self.flushed.offset;
-        let by_count = self.policy.records_max.is_some_and(|max| unflushed as u64 >= max);
+        let by_count = self
+            .policy
+            .records_max
+            .is_some_and(|max| unflushed as u64 >= max);
         if self.policy.durability == Durability::Commit || by_count {
-            return if self.want_flush() { FlushDue::Now } else { FlushDue::No };
+            return if self.want_flush() {
+                FlushDue::Now
+            } else {
+                FlushDue::No
+            };
         }
         match self.policy.age_max {
             Some(age) if !self.timer_set && self.phase == FlushPhase::Idle => {
@@ -156,29 +177,61 @@ impl PartitionState {
 
     /// The flusher took the partition from the queue.
     pub fn flush_begins(&mut self) -> Position {
-        assert!(self.phase == FlushPhase::Queued, "only a queued partition is flushed");
+        assert!(
+            self.phase == FlushPhase::Queued,
+            "only a queued partition is flushed"
+        );
         self.phase = FlushPhase::Running;
         self.log_end
     }
 
-    /// A flush up to `to` succeeded. Returns the bytes that became readable and whether the partition
-    /// must be queued again.
+    /// A flush up to `to` succeeded. Returns the bytes that became readable and whether the
+    /// partition must be queued again.
     pub fn flushed(&mut self, to: Position) -> (u64, bool) {
+        let readable = self.synced(to);
+        let again = self.phase == FlushPhase::RunningAgain && self.flushed != self.log_end;
+        self.phase = if again {
+            FlushPhase::Queued
+        } else {
+            FlushPhase::Idle
+        };
+        (readable, again)
+    }
+
+    /// Everything up to `to` is on the disk. Returns the bytes that became readable.
+    pub fn synced(&mut self, to: Position) -> u64 {
         if to.offset > self.flushed.offset {
             self.flushed = to;
         }
-        let again = self.phase == FlushPhase::RunningAgain && self.flushed != self.log_end;
-        self.phase = if again { FlushPhase::Queued } else { FlushPhase::Idle };
-        (self.advance(), again)
+        self.advance()
+    }
+
+    /// A checkpoint is taken; it covers the position returned.
+    pub fn checkpoint_begins(&mut self) -> Position {
+        self.checkpointed_bytes = self.log_end.bytes;
+        self.log_end
+    }
+
+    /// Bytes appended since the last checkpoint.
+    pub fn unchecked_bytes(&self) -> u64 {
+        self.log_end.bytes - self.checkpointed_bytes
     }
 
     /// The log was cut back to `log_end`; a leader does that only before it serves.
     pub fn truncated(&mut self, log_end: Offset) {
-        let end = Position { offset: log_end, bytes: self.log_end.bytes };
+        let end = Position {
+            offset: log_end,
+            bytes: self.log_end.bytes,
+        };
         self.log_end = end;
-        self.flushed = Position { offset: self.flushed.offset.min(log_end), bytes: end.bytes };
-        self.high_watermark =
-            Position { offset: self.high_watermark.offset.min(log_end), bytes: end.bytes };
+        self.flushed = Position {
+            offset: self.flushed.offset.min(log_end),
+            bytes: end.bytes,
+        };
+        self.high_watermark = Position {
+            offset: self.high_watermark.offset.min(log_end),
+            bytes: end.bytes,
+        };
     }
 
     /// Moves the high watermark to where the rules allow it; returns the bytes it passed.

@@ -51,7 +51,10 @@ impl Writer {
         if self.version < TOP_LEVEL_ERROR_FROM {
             return Answer::Close(CloseReason::BadRequest);
         }
-        let head = FetchResponseHead { error_code: error.code(), ..FetchResponseHead::default() };
+        let head = FetchResponseHead {
+            error_code: error.code(),
+            ..FetchResponseHead::default()
+        };
         let writer = FetchWriter::<RecordData>::new(self.correlation_id, self.version, head, 0);
         Answer::Pieces(writer.finish(&[]))
     }
@@ -72,15 +75,16 @@ impl Writer {
             })
             .collect();
         let targets = &plan.targets;
-        let same_topic = |a: &(usize, Found), b: &(usize, Found)| {
-            targets[a.0].topic == targets[b.0].topic
-        };
+        let same_topic =
+            |a: &(usize, Found), b: &(usize, Found)| targets[a.0].topic == targets[b.0].topic;
         let topic_count = told.chunk_by(same_topic).count();
         let counts: Vec<usize> = told.chunk_by(same_topic).map(<[_]>::len).collect();
         let leaders: Vec<CurrentLeader> = told.iter().filter_map(|(_, f)| f.leader()).collect();
-        let head = FetchResponseHead { session_id: plan.session_id, ..FetchResponseHead::default() };
-        let mut writer =
-            FetchWriter::new(self.correlation_id, self.version, head, topic_count);
+        let head = FetchResponseHead {
+            session_id: plan.session_id,
+            ..FetchResponseHead::default()
+        };
+        let mut writer = FetchWriter::new(self.correlation_id, self.version, head, topic_count);
         let mut told = told.into_iter();
         for count in counts {
             for (n, (index, found)) in told.by_ref().take(count).enumerate() {
@@ -96,12 +100,7 @@ impl Writer {
         Answer::Pieces(writer.finish(&endpoints))
     }
 
-    fn write_partition(
-        &self,
-        writer: &mut FetchWriter<RecordData>,
-        target: &Target,
-        found: Found,
-    ) {
+    fn write_partition(&self, writer: &mut FetchWriter<RecordData>, target: &Target, found: Found) {
         match found {
             Found::Read(read) => {
                 let response = self.read_response(target, &read);
@@ -109,7 +108,13 @@ impl Writer {
             }
             Found::Failed(error, current_leader) => {
                 let failed = FetchPartitionResponse::failed(target.partition, error);
-                writer.partition(&FetchPartitionResponse { current_leader, ..failed }, []);
+                writer.partition(
+                    &FetchPartitionResponse {
+                        current_leader,
+                        ..failed
+                    },
+                    [],
+                );
             }
             Found::NotRead => {
                 let error = ErrorCode::UNKNOWN_SERVER_ERROR;

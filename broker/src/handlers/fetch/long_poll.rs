@@ -1,5 +1,5 @@
-//! A fetch that waits for bytes. It is registered at every partition it reads; each tells it how many
-//! bytes became readable, and the sum decides when it is worth another look.
+//! A fetch that waits for bytes. It is registered at every partition it reads; each tells it how
+//! many bytes became readable, and the sum decides when it is worth another look.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::pass::Pass;
 use crate::clock::deadline_after_ms;
 use crate::context::RequestContext;
 use crate::partition::Partition;
-use crate::purgatory::{FetchWait, WatchKey, Waiter};
+use crate::purgatory::{FetchWait, Waiter, WatchKey};
 use crate::reply::{Answer, Parked, Reply};
 
 pub(super) fn park(

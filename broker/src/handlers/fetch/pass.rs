@@ -36,16 +36,20 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    pub(super) fn new(
-        plan: Plan,
-        max_bytes: u32,
-        isolation: Isolation,
-        refuse_zstd: bool,
-    ) -> Pass {
+    pub(super) fn new(plan: Plan, max_bytes: u32, isolation: Isolation, refuse_zstd: bool) -> Pass {
         let found = plan.targets.iter().map(|_| Found::NotRead).collect();
         let seen = vec![0; plan.targets.len()];
         let (size_bytes, urgent) = (0, false);
-        Pass { plan, found, seen, max_bytes, isolation, refuse_zstd, size_bytes, urgent }
+        Pass {
+            plan,
+            found,
+            seen,
+            max_bytes,
+            isolation,
+            refuse_zstd,
+            size_bytes,
+            urgent,
+        }
     }
 
     /// Reads every target; the first one with data gives at least one batch.
@@ -130,7 +134,9 @@ impl Pass {
         let left = u64::from(self.max_bytes).saturating_sub(self.size_bytes);
         let read = partition.read(&ReadFrom {
             offset: target.offset,
-            max_bytes: target.max_bytes.min(u32::try_from(left).unwrap_or(u32::MAX)),
+            max_bytes: target
+                .max_bytes
+                .min(u32::try_from(left).unwrap_or(u32::MAX)),
             at_least_one: self.size_bytes == 0,
             isolation: self.isolation,
             current_leader_epoch: target.current_leader_epoch,

@@ -4,7 +4,11 @@ use super::*;
 use proptest::prelude::*;
 
 fn policy(durability: Durability) -> FlushPolicy {
-    FlushPolicy { durability, records_max: None, age_max: None }
+    FlushPolicy {
+        durability,
+        records_max: None,
+        age_max: None,
+    }
 }
 
 fn state(policy: FlushPolicy) -> PartitionState {
@@ -18,8 +22,16 @@ fn class_commit_shows_records_only_after_the_flush() {
     assert_eq!(state.appended(Offset(12), 200, now), (0, FlushDue::Now));
     assert_eq!(state.high_watermark(), Offset(10));
     let to = state.flush_begins();
-    assert_eq!(state.appended(Offset(15), 50, now), (0, FlushDue::No), "one flush at a time");
-    assert_eq!(state.flushed(to), (200, true), "the rest needs another flush");
+    assert_eq!(
+        state.appended(Offset(15), 50, now),
+        (0, FlushDue::No),
+        "one flush at a time"
+    );
+    assert_eq!(
+        state.flushed(to),
+        (200, true),
+        "the rest needs another flush"
+    );
     assert_eq!(state.high_watermark(), Offset(12));
     let to = state.flush_begins();
     assert_eq!(state.flushed(to), (50, false));
@@ -38,25 +50,39 @@ fn class_memory_shows_records_at_once_and_never_asks_for_a_flush() {
 fn class_interval_sets_one_timer_for_many_appends() {
     let now = Instant::now();
     let age = Duration::from_millis(200);
-    let mut state =
-        state(FlushPolicy { age_max: Some(age), ..policy(Durability::Interval) });
-    assert_eq!(state.appended(Offset(11), 1, now), (1, FlushDue::At(now + age)));
+    let mut state = state(FlushPolicy {
+        age_max: Some(age),
+        ..policy(Durability::Interval)
+    });
+    assert_eq!(
+        state.appended(Offset(11), 1, now),
+        (1, FlushDue::At(now + age))
+    );
     assert_eq!(state.appended(Offset(12), 1, now), (1, FlushDue::No));
     assert!(state.timer_rang());
     let to = state.flush_begins();
     assert_eq!(state.flushed(to), (0, false));
     assert!(!state.timer_rang(), "nothing is left to flush");
-    assert_eq!(state.appended(Offset(13), 1, now).1, FlushDue::At(now + age));
+    assert_eq!(
+        state.appended(Offset(13), 1, now).1,
+        FlushDue::At(now + age)
+    );
 }
 
 #[test]
 fn flush_messages_counts_records() {
     let now = Instant::now();
-    let mut state =
-        state(FlushPolicy { records_max: Some(3), ..policy(Durability::Memory) });
+    let mut state = state(FlushPolicy {
+        records_max: Some(3),
+        ..policy(Durability::Memory)
+    });
     assert_eq!(state.appended(Offset(12), 1, now).1, FlushDue::No);
     assert_eq!(state.appended(Offset(13), 1, now).1, FlushDue::Now);
-    assert_eq!(state.appended(Offset(14), 1, now).1, FlushDue::No, "already queued");
+    assert_eq!(
+        state.appended(Offset(14), 1, now).1,
+        FlushDue::No,
+        "already queued"
+    );
 }
 
 #[test]
@@ -64,7 +90,10 @@ fn a_stricter_class_does_not_take_back_what_readers_saw() {
     let now = Instant::now();
     let mut state = state(policy(Durability::Memory));
     state.appended(Offset(20), 10, now);
-    assert_eq!(state.set_policy(policy(Durability::Commit), now), (0, FlushDue::Now));
+    assert_eq!(
+        state.set_policy(policy(Durability::Commit), now),
+        (0, FlushDue::Now)
+    );
     assert_eq!(state.high_watermark(), Offset(20));
     assert_eq!(state.appended(Offset(21), 5, now), (0, FlushDue::No));
     let to = state.flush_begins();

@@ -1,0 +1,214 @@
+//! Brings the partitions of this broker in line with the metadata: what was assigned is opened,
+//! what was deleted is closed and taken out of the way, changed configurations and leader epochs
+//! reach the logs. Called by whoever drives the controller, one change after another.
+//!
+//! Deleted logs are renamed at once and removed later, on an I/O thread: a topic may be created
+//! again under the same name the moment after.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ottla_controller::MetadataDelta;
+use ottla_controller::image::{MetadataImage, TopicImage};
+use ottla_controller::record::ConfigResource;
+use ottla_protocol::batch::TimestampType as BatchTimestampType;
+use ottla_protocol::types::{LeaderEpoch, TopicId, TopicPartition};
+use ottla_storage::layout;
+use ottla_storage::log::{Log, LogConfig, LogError, Validation};
+use rand::Rng;
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::config::{TimestampType, TopicConfig};
+use crate::flusher::Job;
+use crate::partition::map::HostedTopic;
+use crate::partition::{Partition, flush_policy};
+
+/// Carries out what changed between the published image and `image`, then publishes it.
+pub fn apply(
+    broker: &Arc<Broker>,
+    image: &Arc<MetadataImage>,
+    delta: &MetadataDelta,
+    now: Instant,
+) {
+    for id in delta.topics_deleted.keys() {
+        delete_topic(broker, *id);
+    }
+    for (id, _) in &delta.partitions_changed {
+        if let Some(topic) = image.topics.by_id(*id) {
+            host_topic(broker, image, topic);
+        }
+    }
+    broker.metadata.publish(Arc::clone(image));
+    for resource in &delta.configs_changed {
+        match resource {
+            ConfigResource::Topic(name) => configure_topic(broker, image, name, now),
+            ConfigResource::Broker(_) | ConfigResource::BrokerDefault => {
+                for topic in broker.partitions.topics() {
+                    configure_topic(broker, image, &topic.name, now);
+                }
+            }
+            ConfigResource::Group(_) => {}
+        }
+    }
+}
+
+/// Opens what is assigned to this broker and not open yet; tells the rest about new leader epochs.
+fn host_topic(broker: &Arc<Broker>, image: &MetadataImage, topic: &TopicImage) {
+    let known = broker.partitions.topic_by_id(topic.id);
+    let config = Arc::new(topic_config(broker, image, &topic.name));
+    let mut opened = false;
+    let partitions = (0i32..)
+        .zip(&topic.partitions)
+        .map(|(index, assigned)| {
+            if !assigned.replicas.contains(&broker.node_id) {
+                return None;
+            }
+            if let Some(partition) = known.as_ref().and_then(|topic| topic.partition(index)) {
+                partition.new_leader_epoch(assigned.leader_epoch);
+                return Some(Arc::clone(partition));
+            }
+            opened = true;
+            let name = (Arc::clone(&topic.name), topic.id, index);
+            let dir = layout::partition_dir(&TopicPartition::new(Arc::clone(&topic.name), index));
+            let log = create_log(broker, &dir, topic.id, &config);
+            Some(partition(broker, name, log, assigned.leader_epoch, &config))
+        })
+        .collect();
+    if opened {
+        let (name, id) = (Arc::clone(&topic.name), topic.id);
+        broker.partitions.insert(Arc::new(HostedTopic {
+            name,
+            id,
+            partitions,
+        }));
+    }
+}
+
+/// A log for a partition that has none. A directory in its way belongs to nobody: it is moved.
+fn create_log(
+    broker: &Broker,
+    dir: &str,
+    topic_id: TopicId,
+    config: &TopicConfig,
+) -> Result<Log, LogError> {
+    let disk = &broker.log_dirs.0[0].disk;
+    if disk.exists(dir).unwrap_or(false) {
+        set_aside(broker, dir);
+    }
+    Log::create(Arc::clone(disk), dir, topic_id, log_config(broker, config))
+}
+
+/// A partition with that log; offline when there is none.
+pub fn partition(
+    broker: &Broker,
+    name: (Arc<str>, TopicId, i32),
+    log: Result<Log, LogError>,
+    epoch: LeaderEpoch,
+    config: &Arc<TopicConfig>,
+) -> Arc<Partition> {
+    let policy = flush_policy(config, &broker.config);
+    let config = Arc::clone(config);
+    Arc::new(match log {
+        Ok(log) => Partition::lead(name, log, epoch, config, policy),
+        Err(error) => {
+            tracing::error!(
+                topic = &*name.0, partition = name.2, %error,
+                "a partition is offline because its log cannot be opened"
+            );
+            Partition::offline(name, epoch, config, policy)
+        }
+    })
+}
+
+fn delete_topic(broker: &Broker, id: TopicId) {
+    let Some(topic) = broker.partitions.remove(id) else {
+        return;
+    };
+    for partition in topic.partitions.iter().flatten() {
+        partition.forget();
+        let name = TopicPartition::new(Arc::clone(&topic.name), partition.index);
+        remove_log(broker, &name);
+    }
+}
+
+fn remove_log(broker: &Broker, name: &TopicPartition) {
+    let disk = &broker.log_dirs.0[0].disk;
+    let dir = layout::partition_dir(name);
+    if !disk.exists(&dir).unwrap_or(true) {
+        return;
+    }
+    let unique = Uuid::from_u128(broker.rng.lock().random());
+    let path = layout::deleted_dir(name, unique);
+    match disk.rename(&dir, &path).and_then(|()| disk.sync_dir("")) {
+        Ok(()) => broker.flush.push(Job::RemoveDir {
+            disk: Arc::clone(disk),
+            path,
+        }),
+        Err(error) => tracing::error!(dir, %error, "a deleted log could not be moved away"),
+    }
+}
+
+/// Keeps a directory that belongs to no partition we know, under a name that nobody opens.
+pub fn set_aside(broker: &Broker, dir: &str) {
+    let disk = &broker.log_dirs.0[0].disk;
+    let unique = Uuid::from_u128(broker.rng.lock().random());
+    let path = format!("{dir}.{}-stray", unique.simple());
+    match disk.rename(dir, &path).and_then(|()| disk.sync_dir("")) {
+        Ok(()) => tracing::warn!(
+            dir,
+            path,
+            "kept a log that belongs to no topic of the cluster"
+        ),
+        Err(error) => tracing::error!(dir, %error, "a log of no topic could not be moved away"),
+    }
+}
+
+fn configure_topic(broker: &Broker, image: &MetadataImage, name: &Arc<str>, now: Instant) {
+    let Some(topic) = broker.partitions.topic(name) else {
+        return;
+    };
+    let config = Arc::new(topic_config(broker, image, name));
+    for partition in topic.partitions.iter().flatten() {
+        if partition.config() == config {
+            continue;
+        }
+        let policy = flush_policy(&config, &broker.config);
+        let log = log_config(broker, &config);
+        let due = partition.set_config(Arc::clone(&config), log, policy, now);
+        broker.flush.arrange(partition, due);
+    }
+}
+
+/// What a topic is configured to do, all layers considered.
+pub fn topic_config(broker: &Broker, image: &MetadataImage, topic: &Arc<str>) -> TopicConfig {
+    TopicConfig::effective(
+        image.configs.of(&ConfigResource::Topic(Arc::clone(topic))),
+        image.configs.of(&ConfigResource::Broker(broker.node_id)),
+        image.configs.of(&ConfigResource::BrokerDefault),
+        &broker.config,
+    )
+}
+
+/// The part of it that the log needs.
+pub fn log_config(broker: &Broker, topic: &TopicConfig) -> LogConfig {
+    LogConfig {
+        segment_size_bytes: topic.segment_bytes,
+        segment_ms: topic.segment_ms,
+        segment_index_bytes: topic.segment_index_bytes,
+        index_interval_bytes: topic.index_interval_bytes,
+        max_message_bytes: topic.max_message_bytes,
+        timestamp_type: match topic.message_timestamp_type {
+            TimestampType::CreateTime => BatchTimestampType::CreateTime,
+            TimestampType::LogAppendTime => BatchTimestampType::LogAppendTime,
+        },
+        timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
+        timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
+        preallocate: topic.preallocate,
+        producer_id_expiration_ms: broker.config.producer_id_expiration_ms,
+        compacted: topic.cleanup_policy.compact,
+        validation: Validation::Header,
+        tail_budget: Arc::clone(&broker.tail_budget),
+        ..LogConfig::default()
+    }
+}

@@ -1,0 +1,108 @@
+//! What a broker does now and then without being asked: checkpoints of logs that have grown, the
+//! checkpoint files of the log directory, memory of logs that nobody uses.
+//!
+//! Pure but for the small files it writes: the glue calls [`Housekeeper::run`] from a thread of its
+//! own, the simulator when its time has come.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ottla_protocol::types::{Offset, TopicPartition};
+use ottla_storage::checkpoint::{self, CheckpointError, PartitionOffsets};
+
+use crate::broker::Broker;
+use crate::flusher::Job;
+
+/// How often grown logs are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// A log that grew by this much is checkpointed: what recovery may have to check is bounded by it.
+const CHECKPOINT_STEP_BYTES: u64 = 64 * 1024 * 1024;
+/// A log that was not used between two looks gives its memory back.
+const IDLE_EVERY: Duration = Duration::from_secs(60);
+
+pub struct Housekeeper {
+    next_sweep: Instant,
+    next_full_checkpoint: Instant,
+    next_files: Instant,
+    next_idle: Instant,
+    full_every: Duration,
+    files_every: Duration,
+}
+
+impl Housekeeper {
+    pub fn new(broker: &Broker, now: Instant) -> Housekeeper {
+        let config = &broker.config;
+        let full_every = Duration::from_millis(config.log_flush_offset_checkpoint_interval_ms);
+        let files_every = Duration::from_millis(config.high_watermark_checkpoint_interval_ms);
+        Housekeeper {
+            next_sweep: now + SWEEP_EVERY,
+            next_full_checkpoint: now + full_every,
+            next_files: now + files_every,
+            next_idle: now + IDLE_EVERY,
+            full_every,
+            files_every,
+        }
+    }
+
+    /// Does what is due; returns when it wants to be called again.
+    pub fn run(&mut self, broker: &Arc<Broker>, now: Instant) -> Instant {
+        if now >= self.next_full_checkpoint {
+            self.next_full_checkpoint = now + self.full_every;
+            self.next_sweep = now + SWEEP_EVERY;
+            checkpoint_logs(broker, 1);
+        } else if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY;
+            checkpoint_logs(broker, CHECKPOINT_STEP_BYTES);
+        }
+        if now >= self.next_files {
+            self.next_files = now + self.files_every;
+            if let Err(error) = write_files(broker) {
+                tracing::warn!(%error, "the checkpoint files could not be written");
+            }
+        }
+        if now >= self.next_idle {
+            self.next_idle = now + IDLE_EVERY;
+            for partition in broker.partitions.all() {
+                partition.release_if_idle();
+            }
+        }
+        self.next_full_checkpoint
+            .min(self.next_sweep)
+            .min(self.next_files)
+            .min(self.next_idle)
+    }
+}
+
+fn checkpoint_logs(broker: &Broker, step_bytes: u64) {
+    for partition in broker.partitions.all() {
+        if partition.checkpoint_due(step_bytes) {
+            broker.flush.push(Job::Checkpoint(partition));
+        }
+    }
+}
+
+/// Writes the checkpoint files of the log directory. What an offline partition had there is lost,
+/// which costs a full check of its log and nothing else.
+pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
+    let mut recovery_points = PartitionOffsets::new();
+    let mut log_starts = PartitionOffsets::new();
+    let mut high_watermarks = PartitionOffsets::new();
+    for partition in broker.partitions.all() {
+        let Some(marks) = partition.checkpoint_marks() else {
+            continue;
+        };
+        if marks.high_watermark == Offset::ZERO {
+            continue;
+        }
+        let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
+        if marks.log_start_offset > Offset::ZERO {
+            log_starts.insert(name.clone(), marks.log_start_offset);
+        }
+        recovery_points.insert(name.clone(), marks.recovery_point);
+        high_watermarks.insert(name, marks.high_watermark);
+    }
+    let disk = &*broker.log_dirs.0[0].disk;
+    checkpoint::write_offsets(disk, checkpoint::RECOVERY_POINTS, &recovery_points)?;
+    checkpoint::write_offsets(disk, checkpoint::LOG_START_OFFSETS, &log_starts)?;
+    checkpoint::write_offsets(disk, checkpoint::HIGH_WATERMARKS, &high_watermarks)
+}

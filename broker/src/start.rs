@@ -1,0 +1,601 @@
+//! From a configuration to a running broker, and back: the one place where the core, its threads,
+//! its sockets and its directory are put together.
+//!
+//! Order: listening sockets are bound (a taken port is known first), the directory is locked and
+//! checked, the controller opens its log, the broker registers (which bumps the leader epochs of
+//! its partitions), logs are opened in parallel, and only then connections are accepted. HTTP
+//! answers from the beginning. Stopping goes the other way round and ends with the clean-shutdown
+//! marker. Dropping a [`Running`] without `stop` leaves the directory as a crash would.
+
+mod threads;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ottla_controller::command::{RegisterBroker, RegisterBrokerError};
+use ottla_controller::record::{BrokerEndpoint, BrokerEpoch, FeatureRange};
+use ottla_controller::{
+    Command, CommandReply, Controller, ControllerError, ControllerOptions, Refusal,
+};
+use ottla_protocol::types::BrokerId;
+use ottla_storage::checkpoint::CheckpointError;
+use ottla_storage::disk::{Budget, Disk, MemoryDisk};
+use ottla_storage::layout::{self, DirectoryId, LayoutError, NewIds, OpenError, Wanted};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::broker::{Broker, LogDir, LogDirs, Seams};
+use crate::clock::{Clock, RealClock};
+use crate::config::{Config, Listener, ListenerName, SecurityProtocol};
+use crate::controller_driver::ControllerDriver;
+use crate::housekeeper::{self, Housekeeper};
+use crate::net::{self, Admission, BindError, Bound};
+use crate::recovery::{Progress, Recovery, RecoveryError};
+use threads::{Crew, LONG};
+
+/// Descriptors that are neither segment files nor clients.
+const OTHER_DESCRIPTORS: u32 = 256;
+/// Segment files may take this share of the descriptors, and at most so many.
+const FILES_SHARE: u64 = 4;
+const FILES_MAX: u64 = 4096;
+/// Maps of sealed segments.
+const MAPS_MAX: usize = 32_000;
+/// So few logs are opened and closed without help.
+const ALONE_MAX: usize = 8;
+/// After a shutdown began, connections that do not end by themselves are cut off.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// What the controller calls a broker that never registered.
+const NEVER_REGISTERED: BrokerEpoch = BrokerEpoch(-1);
+
+/// Where the data is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// In `log.dirs`.
+    Disk,
+    /// Nowhere: everything is gone when the process ends.
+    Memory,
+}
+
+/// Why a broker did not start. Each text says what is wrong and where.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("listener {listener} wants {protocol}, and only PLAINTEXT is served")]
+    Protocol {
+        listener: String,
+        protocol: &'static str,
+    },
+    #[error("no listener is configured")]
+    NoListener,
+    #[error("log.dirs names {count} directories, and one is served")]
+    LogDirs { count: usize },
+    #[error(transparent)]
+    LogDir(#[from] OpenError),
+    #[error("the log directory cannot be used: {0}")]
+    Layout(#[from] LayoutError),
+    #[error("the cluster metadata cannot be opened: {0}")]
+    Controller(#[from] ControllerError),
+    #[error("the broker cannot join its cluster: {0}")]
+    Registration(#[from] RegisterBrokerError),
+    #[error("the controller refused the broker: {0}")]
+    Refused(Refusal),
+    #[error("the logs cannot be opened: {0}")]
+    Recovery(#[from] RecoveryError),
+    #[error("the broker's threads cannot be started: {0}")]
+    Threads(#[source] io::Error),
+}
+
+/// A clean shutdown did not succeed; the next start checks the logs as after a crash.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    #[error("{failed} logs could not be closed; the next start will check them")]
+    Logs { failed: usize },
+    #[error("the checkpoints could not be written: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("the marker of a clean shutdown could not be written: {0}")]
+    Marker(#[from] LayoutError),
+}
+
+/// A broker that serves clients.
+pub struct Running {
+    broker: Arc<Broker>,
+    kafka: Vec<(ListenerName, SocketAddr)>,
+    shutdown: watch::Sender<bool>,
+    /// The controller's error, if it stopped.
+    failed: watch::Receiver<Option<Arc<ControllerError>>>,
+    accepting: Vec<JoinHandle<io::Result<()>>>,
+    controller: Crew,
+    flushers: Crew,
+    housekeeper: Crew,
+    runtime: Option<Runtime>,
+    /// Declared last: the directory is unlocked when nothing can write to it any more.
+    _directory: Option<layout::LogDir>,
+}
+
+impl Broker {
+    /// Starts a broker; returns when it is ready.
+    pub fn start(config: Config, storage: Storage) -> Result<Running, StartError> {
+        check(&config)?;
+        raise_descriptor_limit();
+        let config = Arc::new(config);
+        let bound = config
+            .listeners
+            .iter()
+            .map(|listener| net::bind(listener, &config))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut chance = StdRng::from_os_rng();
+        let directory = Directory::open(&config, storage, &mut chance)?;
+        let clock: Arc<dyn Clock> = Arc::new(RealClock);
+        let mut options = ControllerOptions::single(BrokerId(config.node_id), chance.random());
+        options.cluster_id = Some(Arc::from(directory.cluster_id.as_str()));
+        let controller = Controller::open(Arc::clone(&directory.disk), options, clock.now())?;
+        let mut driver = ControllerDriver::new(controller);
+        let registration = registration(&config, &directory, &bound, &mut chance);
+        register(&mut driver, registration, &*clock)?;
+        let broker = Arc::new(assemble(
+            &config,
+            &directory,
+            &driver,
+            clock,
+            chance.random(),
+        ));
+        let failed = watch::channel(None);
+        let mut crews = Crews::start(&broker, driver, failed.0)?;
+        recover(&broker)?;
+        crews.housekeeper(&broker)?;
+        let runtime = data_runtime(&config).map_err(StartError::Threads)?;
+        let shutdown = watch::Sender::new(false);
+        let kafka = bound
+            .iter()
+            .map(|bound| (bound.name.clone(), bound.address))
+            .collect();
+        let accepting = listen(&runtime, &broker, bound, &shutdown);
+        Ok(Running {
+            broker,
+            kafka,
+            shutdown,
+            failed: failed.1,
+            accepting,
+            controller: crews.controller,
+            flushers: crews.flushers,
+            housekeeper: crews.housekeeper,
+            runtime: Some(runtime),
+            _directory: directory.locked,
+        })
+    }
+}
+
+impl Running {
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// The address each listener is bound to, with the port that the system chose for 0.
+    pub fn kafka_addresses(&self) -> &[(ListenerName, SocketAddr)] {
+        &self.kafka
+    }
+
+    /// Resolves if the broker cannot go on: its metadata could not be written.
+    pub fn failure(&self) -> impl Future<Output = Arc<ControllerError>> + Send + 'static {
+        let mut failed = self.failed.clone();
+        async move {
+            match failed
+                .wait_for(Option::is_some)
+                .await
+                .map(|error| error.clone())
+            {
+                Ok(Some(error)) => error,
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ends connections after the requests they have begun, closes the logs and leaves the marker
+    /// of a clean shutdown.
+    pub fn stop(mut self) -> Result<(), StopError> {
+        self.end_connections();
+        self.controller.stop();
+        self.flushers.stop();
+        self.housekeeper.stop();
+        // What was queued and not begun: write-back hints and removals; logs are closed below.
+        while self.broker.flush.run_one() {}
+        let failed = close_logs(&self.broker);
+        housekeeper::write_files(&self.broker)?;
+        if failed > 0 {
+            return Err(StopError::Logs { failed });
+        }
+        let image = self.broker.metadata.image();
+        let registered = image.brokers.get(self.broker.node_id);
+        let epoch = registered.map_or(NEVER_REGISTERED, |registered| registered.epoch);
+        layout::write_clean_shutdown(&*self.broker.log_dirs.0[0].disk, epoch.0)?;
+        Ok(())
+    }
+
+    fn end_connections(&mut self) {
+        let _ = self.shutdown.send(true);
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        let accepting = std::mem::take(&mut self.accepting);
+        runtime.block_on(async {
+            let all = async {
+                for task in accepting {
+                    if let Ok(Err(error)) = task.await {
+                        tracing::error!(%error, "a listener ended with an error");
+                    }
+                }
+            };
+            if tokio::time::timeout(DRAIN_MAX, all).await.is_err() {
+                tracing::warn!("connections were cut off because they did not end");
+            }
+        });
+        runtime.shutdown_timeout(DRAIN_MAX);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+        self.controller.stop();
+        self.flushers.stop();
+        self.housekeeper.stop();
+    }
+}
+
+fn listen(
+    runtime: &Runtime,
+    broker: &Arc<Broker>,
+    bound: Vec<Bound>,
+    shutdown: &watch::Sender<bool>,
+) -> Vec<JoinHandle<io::Result<()>>> {
+    let admission = Admission::new(limits(&broker.config));
+    let accept = |bound| {
+        let (broker, admission) = (Arc::clone(broker), Arc::clone(&admission));
+        runtime.spawn(net::accept(broker, bound, admission, shutdown.subscribe()))
+    };
+    bound.into_iter().map(accept).collect()
+}
+
+/// What this version of the broker does not serve is refused before anything is touched.
+fn check(config: &Config) -> Result<(), StartError> {
+    if config.listeners.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    for listener in &config.listeners {
+        if listener.protocol != SecurityProtocol::Plaintext {
+            let protocol = listener.protocol.name();
+            return Err(StartError::Protocol {
+                listener: listener.to_string(),
+                protocol,
+            });
+        }
+    }
+    match config.log_dirs.len() {
+        1 => Ok(()),
+        count => Err(StartError::LogDirs { count }),
+    }
+}
+
+/// The log directory, or the memory that stands for it.
+struct Directory {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    cluster_id: String,
+    directory_id: DirectoryId,
+    locked: Option<layout::LogDir>,
+}
+
+impl Directory {
+    fn open(
+        config: &Config,
+        storage: Storage,
+        chance: &mut StdRng,
+    ) -> Result<Directory, StartError> {
+        let wanted = Wanted {
+            node_id: BrokerId(config.node_id),
+            cluster_id: config.cluster_id.clone(),
+        };
+        let new = NewIds {
+            cluster_id: DirectoryId(random_uuid(chance)).to_string(),
+            directory_id: DirectoryId(random_uuid(chance)),
+        };
+        match storage {
+            Storage::Memory => {
+                let disk = Arc::new(MemoryDisk::volatile());
+                let (identity, _) = layout::prepare(&*disk, &wanted, &new)?;
+                Ok(Directory {
+                    path: PathBuf::from("memory"),
+                    disk,
+                    cluster_id: identity.cluster_id,
+                    directory_id: identity.directory_id,
+                    locked: None,
+                })
+            }
+            Storage::Disk => {
+                let path: &Path = &config.log_dirs[0];
+                let budget = Budget::new(open_files_max(config), MAPS_MAX);
+                let locked = layout::open(path, &budget, &wanted, &new)?;
+                Ok(Directory {
+                    path: path.to_owned(),
+                    disk: Arc::clone(&locked.disk) as Arc<dyn Disk>,
+                    cluster_id: locked.identity.cluster_id.clone(),
+                    directory_id: locked.identity.directory_id,
+                    locked: Some(locked),
+                })
+            }
+        }
+    }
+}
+
+/// Random, and never with a leading '-', which looks like an option on a command line.
+fn random_uuid(chance: &mut StdRng) -> Uuid {
+    let mut bytes: [u8; 16] = chance.random();
+    bytes[0] &= 0x7f;
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+fn registration(
+    config: &Config,
+    directory: &Directory,
+    bound: &[Bound],
+    chance: &mut StdRng,
+) -> RegisterBroker {
+    RegisterBroker {
+        broker_id: BrokerId(config.node_id),
+        cluster_id: Some(Arc::from(directory.cluster_id.as_str())),
+        incarnation_id: random_uuid(chance),
+        endpoints: endpoints(&config.advertised_listeners, bound),
+        features: vec![FeatureRange {
+            name: Arc::from("metadata.version"),
+            min: 7,
+            max: 30,
+        }],
+        rack: config.broker_rack.as_deref().map(Arc::from),
+        log_dirs: vec![directory.directory_id.0],
+    }
+}
+
+/// Tells the controller that this broker is there; its partitions get a new leader epoch each.
+fn register(
+    driver: &mut ControllerDriver,
+    registration: RegisterBroker,
+    clock: &dyn Clock,
+) -> Result<(), StartError> {
+    let command = Command::RegisterBroker(registration);
+    match driver.run_command(command, clock.now(), clock.wall_ms())? {
+        CommandReply::BrokerRegistered(registered) => {
+            registered?;
+            Ok(())
+        }
+        CommandReply::Refused(refusal) => Err(StartError::Refused(refusal)),
+        _ => Err(StartError::Refused(Refusal::NotLeader { leader: None })),
+    }
+}
+
+/// What clients are told; port 0 stands for the bound port.
+fn endpoints(advertised: &[Listener], bound: &[Bound]) -> Vec<BrokerEndpoint> {
+    advertised
+        .iter()
+        .map(|listener| {
+            let bound = bound.iter().find(|bound| bound.name == listener.name);
+            let chosen = bound.map_or(0, |bound| bound.address.port());
+            BrokerEndpoint {
+                listener: Arc::clone(&listener.name.0),
+                host: Arc::from(listener.host.as_str()),
+                port: if listener.port == 0 {
+                    chosen
+                } else {
+                    listener.port
+                },
+                security_protocol: match listener.protocol {
+                    SecurityProtocol::Plaintext => 0,
+                    SecurityProtocol::Ssl => 1,
+                    SecurityProtocol::SaslPlaintext => 2,
+                    SecurityProtocol::SaslSsl => 3,
+                },
+            }
+        })
+        .collect()
+}
+
+fn assemble(
+    config: &Arc<Config>,
+    directory: &Directory,
+    driver: &ControllerDriver,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+) -> Broker {
+    let path = Arc::from(directory.path.to_string_lossy().as_ref());
+    Broker::new(Seams {
+        config: Arc::clone(config),
+        clock,
+        image: driver.controller().image(),
+        controller: Arc::clone(driver.mailbox()) as _,
+        log_dirs: LogDirs(vec![LogDir {
+            path,
+            disk: Arc::clone(&directory.disk),
+        }]),
+        seed,
+    })
+}
+
+/// Opens all logs, in as many threads as configured when there are enough to share.
+fn recover(broker: &Arc<Broker>) -> Result<(), StartError> {
+    let began = broker.clock.now();
+    let progress = Arc::new(Progress::default());
+    let image = broker.metadata.image();
+    let recovery = Recovery::begin(broker, &image, Arc::clone(&progress))?;
+    let partitions = progress.partitions.load(Ordering::Relaxed);
+    let helpers = match broker.config.num_recovery_threads_per_data_dir {
+        _ if partitions <= ALONE_MAX => 0,
+        threads => threads.saturating_sub(1),
+    };
+    in_parallel(helpers, || while recovery.open_next() {});
+    recovery.finish();
+    let took = broker.clock.now().saturating_duration_since(began);
+    tracing::info!(
+        partitions,
+        checked_bytes = progress.checked_bytes.load(Ordering::Relaxed),
+        took_ms = took.as_millis() as u64,
+        "opened the logs"
+    );
+    Ok(())
+}
+
+/// Closes every log, so that the next start has nothing to check; returns how many failed.
+fn close_logs(broker: &Arc<Broker>) -> usize {
+    let partitions = broker.partitions.all();
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let close = || {
+        while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = partition.close() {
+                failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(?partition, %error, "a log could not be closed");
+            }
+        }
+    };
+    in_parallel(
+        broker.config.io_threads.min(partitions.len() / ALONE_MAX),
+        close,
+    );
+    failed.into_inner()
+}
+
+/// Runs `work` on this thread and on so many helpers, until all of them return.
+fn in_parallel(helpers: usize, work: impl Fn() + Sync) {
+    #[allow(clippy::disallowed_methods)] // one of the few places that start threads
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(&work);
+        }
+        work();
+    });
+}
+
+struct Crews {
+    controller: Crew,
+    flushers: Crew,
+    housekeeper: Crew,
+}
+
+impl Crews {
+    fn start(
+        broker: &Arc<Broker>,
+        mut driver: ControllerDriver,
+        failed: watch::Sender<Option<Arc<ControllerError>>>,
+    ) -> Result<Crews, StartError> {
+        let mut flushers = Crew::new();
+        let bell = flushers.bell();
+        broker.flush.on_push(move || bell.ring());
+        for n in 0..broker.config.io_threads.max(1) {
+            let broker = Arc::clone(broker);
+            let work = move || {
+                let mut timer = None;
+                if n == 0 {
+                    timer = broker.flush.ring_timers(broker.clock.now());
+                }
+                while broker.flush.run_one() {}
+                Some(timer.unwrap_or_else(|| broker.clock.now() + LONG))
+            };
+            flushers
+                .add(&format!("flush-{n}"), work)
+                .map_err(StartError::Threads)?;
+        }
+        let mut controller = Crew::new();
+        let bell = controller.bell();
+        driver.mailbox().on_post(move || bell.ring());
+        let served = Arc::clone(broker);
+        let work = move || {
+            let (now, now_ms) = (served.clock.now(), served.clock.wall_ms());
+            match driver.run_once(&served, now, now_ms) {
+                Ok(()) => Some(driver.next_tick()),
+                Err(error) => {
+                    tracing::error!(%error, "the controller has stopped");
+                    failed.send_replace(Some(Arc::new(error)));
+                    None
+                }
+            }
+        };
+        controller
+            .add("controller", work)
+            .map_err(StartError::Threads)?;
+        Ok(Crews {
+            controller,
+            flushers,
+            housekeeper: Crew::new(),
+        })
+    }
+
+    fn housekeeper(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        let broker = Arc::clone(broker);
+        let mut housekeeper = Housekeeper::new(&broker, broker.clock.now());
+        let work = move || Some(housekeeper.run(&broker, broker.clock.now()));
+        self.housekeeper
+            .add("housekeeper", work)
+            .map_err(StartError::Threads)
+    }
+}
+
+fn data_runtime(config: &Config) -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = if config.worker_threads == 0 {
+        cores
+    } else {
+        config.worker_threads
+    };
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(config.io_threads.max(1))
+        .thread_name("net")
+        .enable_all()
+        .build()
+}
+
+/// As many descriptors as the system lets this process have.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn descriptors() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20)
+}
+
+fn open_files_max(config: &Config) -> usize {
+    match config.max_open_files {
+        0 => (descriptors() / FILES_SHARE).min(FILES_MAX) as usize,
+        files => files,
+    }
+}
+
+/// Clients get the descriptors that the logs leave, so that accepting never fails for want of one.
+fn limits(config: &Config) -> net::Limits {
+    let left = descriptors().saturating_sub(open_files_max(config) as u64);
+    let left = u32::try_from(left)
+        .unwrap_or(u32::MAX)
+        .saturating_sub(OTHER_DESCRIPTORS)
+        .max(1);
+    net::Limits {
+        connections_max: config.max_connections.min(left),
+        connections_per_ip_max: config.max_connections_per_ip,
+        per_ip_overrides: config.max_connections_per_ip_overrides.clone(),
+        rate_max: config.max_connection_creation_rate,
+    }
+}

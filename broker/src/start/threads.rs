@@ -1,0 +1,105 @@
+//! The broker's own threads: each waits at a bell and works when it rings or a time has come.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Nothing here needs deep stacks; untouched pages cost nothing anyway.
+const STACK_BYTES: usize = 512 * 1024;
+/// Stands for "no particular time".
+pub(super) const LONG: Duration = Duration::from_secs(3600);
+
+/// Wakes one waiting thread per ring; a ring without a waiter is kept.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rings: Mutex<u32>,
+    rung: Condvar,
+}
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        let mut rings = self.rings.lock();
+        *rings = rings.saturating_add(1);
+        drop(rings);
+        self.rung.notify_one();
+    }
+
+    fn ring_all(&self) {
+        *self.rings.lock() = u32::MAX / 2;
+        self.rung.notify_all();
+    }
+
+    fn wait_until(&self, until: Instant) {
+        let mut rings = self.rings.lock();
+        while *rings == 0 {
+            if self.rung.wait_until(&mut rings, until).timed_out() {
+                return;
+            }
+        }
+        *rings -= 1;
+    }
+}
+
+/// Threads that share a bell and end together.
+pub(super) struct Crew {
+    bell: Arc<Bell>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    pub(super) fn new() -> Crew {
+        Crew {
+            bell: Arc::default(),
+            stop: Arc::default(),
+            threads: Vec::new(),
+        }
+    }
+
+    pub(super) fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
+    }
+
+    /// `work` is called again and again; it says when it wants to be called at the latest, or
+    /// `None` to end the thread.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        mut work: impl FnMut() -> Option<Instant> + Send + 'static,
+    ) -> io::Result<()> {
+        let (bell, stop) = (Arc::clone(&self.bell), Arc::clone(&self.stop));
+        let builder = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK_BYTES);
+        #[allow(clippy::disallowed_methods)] // one of the few places that start threads
+        let thread = builder.spawn(move || {
+            while !stop.load(Ordering::Acquire) {
+                let Some(until) = work() else { return };
+                bell.wait_until(until);
+            }
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Ends all threads after what they are doing.
+    pub(super) fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.bell.ring_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the broker ended by a defect");
+            }
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

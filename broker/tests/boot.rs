@@ -1,0 +1,362 @@
+//! A whole broker in this process, over real sockets and a real directory: start, produce, fetch,
+//! crash, start again; and every way in which a start must be refused.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ottla_broker::broker::Broker;
+use ottla_broker::config::Config;
+use ottla_broker::net::BindError;
+use ottla_broker::start::{Running, StartError, Storage};
+use ottla_protocol::BatchBuilder;
+use ottla_protocol::messages::create_topics_request::CreatableTopic;
+use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use ottla_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use ottla_protocol::messages::{
+    ApiVersionsRequest, BrokerId, CreateTopicsRequest, FetchRequest, FetchResponse,
+    MetadataRequest, ProduceRequest, ProduceResponse, Request, Response, StrBytes, TopicName,
+    decode_response, encode_request,
+};
+use ottla_protocol::record::{RecordLimits, Records};
+use ottla_storage::disk::LockError;
+use ottla_storage::layout::LayoutError;
+
+fn config(dir: &Path, listener: &str) -> Config {
+    let dir = dir.to_str().unwrap();
+    Config::from_pairs([("node.id", "1"), ("listeners", listener), ("log.dirs", dir)]).unwrap()
+}
+
+fn start(dir: &Path) -> Running {
+    Broker::start(config(dir, "PLAINTEXT://127.0.0.1:0"), Storage::Disk).unwrap()
+}
+
+fn refused(config: Config) -> StartError {
+    match Broker::start(config, Storage::Disk) {
+        Ok(_) => panic!("the broker started"),
+        Err(error) => error,
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Client {
+    fn connect(running: &Running) -> Client {
+        Client::connect_to(running.kafka_addresses()[0].1)
+    }
+
+    fn connect_to(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        Client {
+            stream,
+            correlation_id: 0,
+        }
+    }
+
+    fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response
+    where
+        R::Response: Response,
+    {
+        self.correlation_id += 1;
+        let frame = encode_request(self.correlation_id, "boot-test", version, request).unwrap();
+        self.stream.write_all(&frame).unwrap();
+        let (correlation_id, response) = decode_response(self.frame(), version).unwrap();
+        assert_eq!(correlation_id, self.correlation_id);
+        response
+    }
+
+    fn frame(&mut self) -> Bytes {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).unwrap();
+        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+        self.stream.read_exact(&mut frame).unwrap();
+        Bytes::from(frame)
+    }
+
+    fn is_closed(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0; 16]), Ok(0) | Err(_))
+    }
+
+    fn create_topic(&mut self, name: &'static str, partitions: i32) {
+        let topic = CreatableTopic::default()
+            .with_name(topic_name(name))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(10_000);
+        let response = self.call(5, &request);
+        assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+    }
+
+    fn produce(&mut self, topic: &'static str, partition: i32, values: &[String]) -> i64 {
+        let mut builder = BatchBuilder::new();
+        for value in values {
+            builder.append(now_ms(), None, Some(value.as_bytes()), &[]);
+        }
+        let records = Bytes::copy_from_slice(builder.build().unwrap().bytes());
+        let partition = PartitionProduceData::default()
+            .with_index(partition)
+            .with_records(Some(records));
+        let topic = TopicProduceData::default()
+            .with_name(topic_name(topic))
+            .with_partition_data(vec![partition]);
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(10_000)
+            .with_topic_data(vec![topic]);
+        let response: ProduceResponse = self.call(9, &request);
+        let answer = &response.responses[0].partition_responses[0];
+        assert_eq!(answer.error_code, 0, "{response:?}");
+        answer.base_offset
+    }
+
+    fn fetch(&mut self, topic: &'static str, partition: i32, offset: i64) -> FetchResponse {
+        let partition = FetchPartition::default()
+            .with_partition(partition)
+            .with_fetch_offset(offset)
+            .with_partition_max_bytes(1 << 20);
+        let topic = FetchTopic::default()
+            .with_topic(topic_name(topic))
+            .with_partitions(vec![partition]);
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(100)
+            .with_min_bytes(1)
+            .with_max_bytes(1 << 24)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic]);
+        self.call(11, &request)
+    }
+
+    /// Every value of a partition, in order.
+    fn read_all(&mut self, topic: &'static str, partition: i32) -> Vec<String> {
+        let mut values = Vec::new();
+        loop {
+            let response = self.fetch(topic, partition, values.len() as i64);
+            let answer = &response.responses[0].partitions[0];
+            assert_eq!(answer.error_code, 0, "{response:?}");
+            let records = answer.records.clone().unwrap();
+            if records.is_empty() {
+                return values;
+            }
+            let mut rest = &records[..];
+            while !rest.is_empty() {
+                let view = ottla_protocol::RecordBatchView::parse(rest).unwrap();
+                assert!(view.crc_is_valid());
+                rest = &rest[view.size_bytes()..];
+                let mut opened = Records::open(view, RecordLimits::default()).unwrap();
+                while let Some(record) = opened.next() {
+                    let record = record.unwrap();
+                    if record.offset.0 == values.len() as i64 {
+                        values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn topic_name(name: &'static str) -> TopicName {
+    TopicName(StrBytes::from_static_str(name))
+}
+
+fn now_ms() -> i64 {
+    std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_millis() as i64
+}
+
+fn values(from: usize, count: usize) -> Vec<String> {
+    (from..from + count).map(|n| format!("value-{n}")).collect()
+}
+
+#[test]
+fn acknowledged_records_survive_a_broker_that_is_dropped_without_closing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    for round in 0..4 {
+        let running = start(dir.path());
+        let mut client = Client::connect(&running);
+        if round == 0 {
+            client.create_topic("events", 3);
+        }
+        assert_eq!(client.read_all("events", 1), expected, "round {round}");
+        for _ in 0..5 {
+            let batch = values(expected.len(), 10);
+            assert_eq!(client.produce("events", 1, &batch), expected.len() as i64);
+            expected.extend(batch);
+        }
+        assert_eq!(client.read_all("events", 1), expected);
+        drop(running);
+    }
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_to_check_and_a_new_leader_epoch_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path());
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 1);
+    client.produce("t", 0, &values(0, 100));
+    running.stop().unwrap();
+    assert!(dir.path().join(".kafka_cleanshutdown").exists());
+    let running = start(dir.path());
+    assert!(!dir.path().join(".kafka_cleanshutdown").exists());
+    let mut client = Client::connect(&running);
+    assert_eq!(client.read_all("t", 0).len(), 100);
+    let request = MetadataRequest::default().with_topics(None);
+    let metadata = client.call(12, &request);
+    let epoch = metadata.topics[0].partitions[0].leader_epoch;
+    assert!(epoch >= 1, "{epoch}");
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_broker_in_memory_serves_and_forgets() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("unused"), "PLAINTEXT://127.0.0.1:0");
+    let running = Broker::start(config, Storage::Memory).unwrap();
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 1);
+    client.produce("t", 0, &values(0, 7));
+    assert_eq!(client.read_all("t", 0), values(0, 7));
+    running.stop().unwrap();
+    assert!(!dir.path().join("unused").exists());
+}
+
+#[test]
+fn a_fetch_waits_for_records_and_is_woken_by_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path());
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 1);
+    let address = running.kafka_addresses()[0].1;
+    let reader = std::thread::spawn(move || {
+        let mut client = Client::connect_to(address);
+        let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
+        let topic = FetchTopic::default()
+            .with_topic(topic_name("t"))
+            .with_partitions(vec![partition]);
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(15_000)
+            .with_min_bytes(1)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic]);
+        let response = client.call(11, &request);
+        response.responses[0].partitions[0]
+            .records
+            .clone()
+            .unwrap()
+            .len()
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    client.produce("t", 0, &values(0, 1));
+    assert!(reader.join().unwrap() > 0);
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn garbage_ends_its_own_connection_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path());
+    let mut good = Client::connect(&running);
+    let hostile: [&[u8]; 6] = [
+        &[0xff; 64],
+        &[0, 0, 0, 0],
+        &[0x7f, 0xff, 0xff, 0xff, 1, 2, 3],
+        &[0, 0, 0, 8, 0x03, 0xe7, 0, 0, 0, 0, 0, 1],
+        &[0, 0, 0, 3, 0, 3, 0],
+        b"GET / HTTP/1.1\r\n\r\n",
+    ];
+    for bytes in hostile {
+        let mut bad = Client::connect(&running);
+        bad.stream.write_all(bytes).unwrap();
+        assert!(bad.is_closed(), "{bytes:?}");
+    }
+    let versions = good.call(0, &ApiVersionsRequest::default());
+    assert!(versions.api_keys.len() > 20);
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let listener = format!("PLAINTEXT://{}", taken.local_addr().unwrap());
+    let error = refused(config(dir.path(), &listener));
+    assert!(
+        matches!(error, StartError::Bind(BindError::InUse { .. })),
+        "{error}"
+    );
+    let port = taken.local_addr().unwrap().port().to_string();
+    assert!(error.to_string().contains(&port));
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "nothing was touched"
+    );
+}
+
+#[test]
+fn a_directory_in_use_of_another_node_or_read_only_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path());
+    let error = refused(config(dir.path(), "PLAINTEXT://127.0.0.1:0"));
+    let StartError::LogDir(error) = error else {
+        panic!("{error}")
+    };
+    assert!(
+        matches!(error.source, LayoutError::Locked(LockError::Held { .. })),
+        "{error}"
+    );
+    running.stop().unwrap();
+
+    let path = dir.path().to_str().unwrap();
+    let other = Config::from_pairs([
+        ("node.id", "2"),
+        ("listeners", "PLAINTEXT://127.0.0.1:0"),
+        ("log.dirs", path),
+    ]);
+    let StartError::LogDir(error) = refused(other.unwrap()) else {
+        panic!()
+    };
+    assert!(
+        matches!(error.source, LayoutError::OtherNode { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_full_pipeline_is_answered_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path());
+    let mut client = Client::connect(&running);
+    let mut frames = Vec::new();
+    for correlation_id in 0..500 {
+        let request = ApiVersionsRequest::default();
+        frames.extend_from_slice(&encode_request(correlation_id, "x", 0, &request).unwrap());
+    }
+    let mut writer = client.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || writer.write_all(&frames).unwrap());
+    for expected in 0..500 {
+        let frame = client.frame();
+        assert_eq!(i32::from_be_bytes(frame[..4].try_into().unwrap()), expected);
+    }
+    sender.join().unwrap();
+}
