@@ -18,6 +18,8 @@ pub mod fetch_session;
 pub mod flusher;
 pub mod handlers;
 pub mod housekeeper;
+pub mod http;
+pub mod logging;
 pub mod metadata;
 pub mod metrics;
 pub mod net;

@@ -10,11 +10,10 @@ pub mod document;
 mod exposition;
 pub mod histogram;
 mod observation;
-pub mod process;
 mod table;
 
 pub use exposition::{CONTENT_TYPE, Detail, render};
-pub use observation::{BrokerSample, LogSample, Observation, PartitionSample};
+pub use observation::{BrokerSample, LogSample, Observation, PartitionSample, ProcessSample};
 pub use table::{METRICS, Metric, MetricKind};
 
 use std::collections::BTreeMap;

@@ -174,6 +174,21 @@ where
     CLIENT_METRICS_KEYS.iter().map(describe).collect()
 }
 
+/// The broker-logger resource: rows of logger and level, as `logging::levels` has them.
+pub fn describe_broker_loggers(rows: Vec<(String, &'static str)>) -> Vec<ConfigEntry> {
+    let describe = |(name, level): (String, &'static str)| ConfigEntry {
+        name,
+        value: Some(level.to_owned()),
+        source: ConfigSource::DynamicBrokerLogger,
+        read_only: false,
+        sensitive: false,
+        synonyms: Vec::new(),
+        key_type: Some(KeyType::String),
+        doc: "Level of the log lines of a module and everything below it.",
+    };
+    rows.into_iter().map(describe).collect()
+}
+
 fn broker_entry(key: &'static Key, layers: &Layers<'_>) -> ConfigEntry {
     let mut synonyms = Vec::new();
     for name in names_sharing_a_meaning(key.name) {

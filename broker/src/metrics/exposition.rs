@@ -13,8 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::histogram::HistogramSnapshot;
-use super::observation::{Observation, PartitionSample};
-use super::process::ProcessSample;
+use super::observation::{Observation, PartitionSample, ProcessSample};
 use super::table::{METRICS, Metric, MetricKind, sum_by_topic};
 use super::{MetricsSnapshot, PartitionCounts};
 

@@ -54,3 +54,14 @@ pub struct Observation {
     /// Bytes of recent batches held in memory.
     pub tail_bytes: u64,
 }
+
+/// This process at one moment, as the system sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessSample {
+    pub cpu_seconds: f64,
+    pub resident_memory_bytes: u64,
+    pub virtual_memory_bytes: u64,
+    pub threads: u64,
+    pub open_fds: u64,
+    pub max_fds: u64,
+}

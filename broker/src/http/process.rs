@@ -1,19 +1,10 @@
 //! What the system knows of this process: memory, processor time, open files. Read from `/proc`
 //! when somebody asks; the names are those of Prometheus' client libraries.
 
-/// This process at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ProcessSample {
-    pub cpu_seconds: f64,
-    pub resident_memory_bytes: u64,
-    pub virtual_memory_bytes: u64,
-    pub threads: u64,
-    pub open_fds: u64,
-    pub max_fds: u64,
-}
+use crate::metrics::ProcessSample;
 
 /// `None` where there is no `/proc`.
-pub fn sample() -> Option<ProcessSample> {
+pub(super) fn sample() -> Option<ProcessSample> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let mut sample = parse_stat(

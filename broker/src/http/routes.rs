@@ -1,0 +1,207 @@
+//! The routes: `/live`, `/ready`, `/health`, `/metrics` and `/api/v1/log-levels`. Each handler
+//! reads shared state and answers; none of them waits for the broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::readiness::Phase;
+use super::{HttpState, process};
+use crate::logging::{self, LogLevels};
+use crate::metrics::{self, Detail, Observation};
+
+/// No body of these routes is larger.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+const PATHS: &[&str] = &[
+    "/live",
+    "/ready",
+    "/health",
+    "/metrics",
+    "/api/v1/log-levels",
+];
+
+pub(super) fn router(state: Arc<HttpState>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics_text))
+        .route("/api/v1/log-levels", get(log_levels).put(set_log_levels))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(refuse_announced_excess))
+        .with_state(state)
+}
+
+/// A body that says it is too large is refused before anybody waits for it; one that does not say
+/// is cut off by the limit while it is read.
+async fn refuse_announced_excess(request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
+        let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
+    }
+    next.run(request).await
+}
+
+async fn index() -> Json<Value> {
+    Json(json!({ "name": "ottla", "version": env!("CARGO_PKG_VERSION"), "paths": PATHS }))
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    let paths = PATHS.join(", ");
+    let detail = format!("nothing is served at {}; there is {paths}", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{method} is not served at {}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+/// The process runs and answers; nothing more.
+async fn live() -> Json<Value> {
+    Json(json!({ "status": "live" }))
+}
+
+/// 200 once Kafka clients are served, 503 with the progress before and after.
+async fn ready(State(state): State<Arc<HttpState>>) -> Response {
+    let progress = state.readiness.progress();
+    let is_ready = progress.phase == Phase::Ready;
+    let body = json!({
+        "status": if is_ready { "ready" } else { "not ready" },
+        "phase": progress.phase,
+        "recovery": {
+            "logs_total": progress.logs_total,
+            "logs_recovered": progress.logs_recovered,
+            "scanned_bytes": progress.scanned_bytes,
+        },
+    });
+    (status_of(is_ready), Json(body)).into_response()
+}
+
+/// As `/ready`, with reasons when something is wrong; a broker that serves some partitions but not
+/// all is degraded, and still answers 200.
+async fn health(State(state): State<Arc<HttpState>>) -> Response {
+    let progress = state.readiness.progress();
+    let is_ready = progress.phase == Phase::Ready;
+    let mut reasons = Vec::new();
+    if is_ready {
+        reasons = reasons_to_worry(&state.observation());
+    }
+    let status = match (progress.phase, reasons.is_empty()) {
+        (Phase::Ready, true) => "ok",
+        (Phase::Ready, false) => "degraded",
+        (Phase::Stopping, _) => "stopping",
+        _ => "starting",
+    };
+    let body = json!({ "status": status, "phase": progress.phase, "reasons": reasons });
+    (status_of(is_ready), Json(body)).into_response()
+}
+
+fn status_of(is_ready: bool) -> StatusCode {
+    if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+fn reasons_to_worry(observation: &Observation) -> Vec<String> {
+    let count = |matches: &dyn Fn(&metrics::PartitionSample) -> bool| {
+        observation
+            .partitions
+            .iter()
+            .filter(|one| matches(one))
+            .count()
+    };
+    let node_id = observation.node_id;
+    let worries = [
+        (count(&|one| one.leader < 0), "have no leader"),
+        (
+            count(&|one| one.leader == node_id && one.log.is_none()),
+            "are offline here after a disk error; restart the broker once the disk is repaired",
+        ),
+        (
+            count(&|one| one.in_sync_replicas < one.replicas),
+            "have replicas that are not in sync",
+        ),
+    ];
+    let worries = worries.into_iter().filter(|(count, _)| *count > 0);
+    worries
+        .map(|(count, what)| format!("{count} partition(s) {what}"))
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct MetricsQuery {
+    detail: Option<String>,
+}
+
+async fn metrics_text(
+    State(state): State<Arc<HttpState>>,
+    Query(query): Query<MetricsQuery>,
+) -> Result<Response, Problem> {
+    let detail = match query.detail.as_deref() {
+        None => Detail::UpTo(state.partition_limit),
+        Some("partition") => Detail::Partition,
+        Some(other) => {
+            let shown: String = other.chars().take(64).collect();
+            let detail = format!("detail={shown} is not known; there is detail=partition");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+    };
+    let (counters, process) = (state.metrics.snapshot(), process::sample());
+    let text = metrics::render(&counters, &state.observation(), process.as_ref(), detail);
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+async fn log_levels() -> Json<BTreeMap<String, &'static str>> {
+    Json(logging::levels().rows().into_iter().collect())
+}
+
+/// Sets the levels of the loggers named; null takes a logger's own level away. All or nothing.
+async fn set_log_levels(
+    body: Result<Json<BTreeMap<String, Option<String>>>, JsonRejection>,
+) -> Result<Json<BTreeMap<String, &'static str>>, Problem> {
+    let Json(wanted) = body.map_err(|rejection| {
+        let hint = "send {\"logger\": \"LEVEL\"} with content-type application/json";
+        Problem::new(
+            rejection.status(),
+            format!("{}; {hint}", rejection.body_text()),
+        )
+    })?;
+    change_levels(logging::levels(), &wanted)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(log_levels().await)
+}
+
+fn change_levels(
+    levels: &LogLevels,
+    wanted: &BTreeMap<String, Option<String>>,
+) -> Result<(), logging::LevelError> {
+    for (logger, level) in wanted {
+        levels.check(logger, level.as_deref().unwrap_or("INFO"))?;
+    }
+    for (logger, level) in wanted {
+        match level {
+            Some(level) => levels.set(logger, level)?,
+            None => levels.unset(logger)?,
+        }
+    }
+    Ok(())
+}
