@@ -1,0 +1,81 @@
+//! A thousand worlds per run of the test suite, and the proof that a seed repeats.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ottla_sim::Summary;
+
+const SEEDS: u64 = 1_000;
+
+/// Coverage: what the thousand worlds must have met at least once, or the generator has a blind spot.
+#[derive(Default)]
+struct Met {
+    acked: AtomicU64,
+    observed: AtomicU64,
+    crashes: AtomicU64,
+    power_losses: AtomicU64,
+    clean_stops: AtomicU64,
+    disk_faults: AtomicU64,
+    topics_deleted: AtomicU64,
+}
+
+impl Met {
+    fn add(&self, summary: &Summary) {
+        let add = |to: &AtomicU64, by: u64| to.fetch_add(by, Ordering::Relaxed);
+        add(&self.acked, summary.acked);
+        add(&self.observed, summary.observed);
+        add(&self.crashes, summary.crashes.into());
+        add(&self.power_losses, summary.power_losses.into());
+        add(&self.clean_stops, summary.clean_stops.into());
+        add(&self.disk_faults, summary.disk_faults.into());
+        add(&self.topics_deleted, summary.topics_deleted.into());
+    }
+}
+
+#[test]
+fn a_thousand_seeds_keep_every_promise() {
+    let next = AtomicU64::new(0);
+    let met = Met::default();
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let work = || {
+            let mut failures = Vec::new();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= SEEDS {
+                    return failures;
+                }
+                match ottla_sim::run(seed) {
+                    Ok(summary) => met.add(&summary),
+                    Err(violation) => failures.push(format!("seed {seed}: {violation}")),
+                }
+            }
+        };
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), failures.join("\n"));
+    for (what, count) in [
+        ("records were acknowledged", met.acked),
+        ("records were read", met.observed),
+        ("processes were killed", met.crashes),
+        ("power was lost", met.power_losses),
+        ("brokers were stopped", met.clean_stops),
+        ("disks failed", met.disk_faults),
+        ("topics were deleted", met.topics_deleted),
+    ] {
+        let count = count.into_inner();
+        println!("{what}: {count}");
+        assert!(count > 100, "too seldom in {SEEDS} worlds: {what}: {count}");
+    }
+}
+
+#[test]
+fn a_seed_repeats_exactly() {
+    for seed in [1, 7, 42, 1_000_003] {
+        let (first, second) = (ottla_sim::run(seed).unwrap(), ottla_sim::run(seed).unwrap());
+        assert_eq!(first, second, "seed {seed}");
+    }
+    assert_ne!(ottla_sim::run(1).unwrap().trace_hash, ottla_sim::run(2).unwrap().trace_hash);
+}
