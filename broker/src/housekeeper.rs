@@ -7,8 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ottla_controller::record::BrokerEpoch;
 use ottla_protocol::types::{Offset, TopicPartition};
 use ottla_storage::checkpoint::{self, CheckpointError, PartitionOffsets};
+use ottla_storage::layout::{self, LayoutError};
 
 use crate::broker::Broker;
 use crate::flusher::Job;
@@ -19,6 +21,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(2);
 const CHECKPOINT_STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// A log that was not used between two looks gives its memory back.
 const IDLE_EVERY: Duration = Duration::from_secs(60);
+
+/// What the controller calls a broker that never registered.
+const NEVER_REGISTERED: BrokerEpoch = BrokerEpoch(-1);
 
 pub struct Housekeeper {
     next_sweep: Instant,
@@ -105,4 +110,29 @@ pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
     checkpoint::write_offsets(disk, checkpoint::RECOVERY_POINTS, &recovery_points)?;
     checkpoint::write_offsets(disk, checkpoint::LOG_START_OFFSETS, &log_starts)?;
     checkpoint::write_offsets(disk, checkpoint::HIGH_WATERMARKS, &high_watermarks)
+}
+
+/// A clean shutdown did not succeed; the next start checks the logs as after a crash.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    #[error("{failed} logs could not be closed; the next start will check them")]
+    Logs { failed: usize },
+    #[error("the checkpoints could not be written: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("the marker of a clean shutdown could not be written: {0}")]
+    Marker(#[from] LayoutError),
+}
+
+/// The end of a clean shutdown, after all logs were closed and so many of them `failed`: the checkpoint files and the
+/// marker that lets the next start trust them.
+pub fn finish(broker: &Broker, failed: usize) -> Result<(), StopError> {
+    write_files(broker)?;
+    if failed > 0 {
+        return Err(StopError::Logs { failed });
+    }
+    let image = broker.metadata.image();
+    let registered = image.brokers.get(broker.node_id);
+    let epoch = registered.map_or(NEVER_REGISTERED, |registered| registered.epoch);
+    layout::write_clean_shutdown(&*broker.log_dirs.0[0].disk, epoch.0)?;
+    Ok(())
 }

@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod assignments;
+pub mod boot;
 pub mod broker;
 pub mod clock;
 pub mod config;

@@ -11,32 +11,26 @@ mod threads;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ottla_controller::command::{RegisterBroker, RegisterBrokerError};
-use ottla_controller::record::{BrokerEndpoint, BrokerEpoch, FeatureRange};
-use ottla_controller::{
-    Command, CommandReply, Controller, ControllerError, ControllerOptions, Refusal,
-};
-use ottla_protocol::types::BrokerId;
-use ottla_storage::checkpoint::CheckpointError;
+use ottla_controller::ControllerError;
 use ottla_storage::disk::{Budget, Disk, MemoryDisk};
-use ottla_storage::layout::{self, DirectoryId, LayoutError, NewIds, OpenError, Wanted};
+use ottla_storage::layout::{self, LayoutError, OpenError};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use uuid::Uuid;
 
-use crate::broker::{Broker, LogDir, LogDirs, Seams};
+use crate::boot::{self, BootError, Home};
+use crate::broker::Broker;
 use crate::clock::{Clock, RealClock};
 use crate::config::{Config, Listener, ListenerName, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
-use crate::housekeeper::{self, Housekeeper};
+use crate::housekeeper::{self, Housekeeper, StopError};
 use crate::net::{self, Admission, BindError, Bound};
 use crate::recovery::{Progress, Recovery, RecoveryError};
 use threads::{Crew, LONG};
@@ -52,8 +46,6 @@ const MAPS_MAX: usize = 32_000;
 const ALONE_MAX: usize = 8;
 /// After a shutdown began, connections that do not end by themselves are cut off.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
-/// What the controller calls a broker that never registered.
-const NEVER_REGISTERED: BrokerEpoch = BrokerEpoch(-1);
 
 /// Where the data is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,27 +74,12 @@ pub enum StartError {
     LogDir(#[from] OpenError),
     #[error("the log directory cannot be used: {0}")]
     Layout(#[from] LayoutError),
-    #[error("the cluster metadata cannot be opened: {0}")]
-    Controller(#[from] ControllerError),
-    #[error("the broker cannot join its cluster: {0}")]
-    Registration(#[from] RegisterBrokerError),
-    #[error("the controller refused the broker: {0}")]
-    Refused(Refusal),
+    #[error(transparent)]
+    Boot(#[from] BootError),
     #[error("the logs cannot be opened: {0}")]
     Recovery(#[from] RecoveryError),
     #[error("the broker's threads cannot be started: {0}")]
     Threads(#[source] io::Error),
-}
-
-/// A clean shutdown did not succeed; the next start checks the logs as after a crash.
-#[derive(Debug, thiserror::Error)]
-pub enum StopError {
-    #[error("{failed} logs could not be closed; the next start will check them")]
-    Logs { failed: usize },
-    #[error("the checkpoints could not be written: {0}")]
-    Checkpoint(#[from] CheckpointError),
-    #[error("the marker of a clean shutdown could not be written: {0}")]
-    Marker(#[from] LayoutError),
 }
 
 /// A broker that serves clients.
@@ -135,19 +112,8 @@ impl Broker {
         let mut chance = StdRng::from_os_rng();
         let directory = Directory::open(&config, storage, &mut chance)?;
         let clock: Arc<dyn Clock> = Arc::new(RealClock);
-        let mut options = ControllerOptions::single(BrokerId(config.node_id), chance.random());
-        options.cluster_id = Some(Arc::from(directory.cluster_id.as_str()));
-        let controller = Controller::open(Arc::clone(&directory.disk), options, clock.now())?;
-        let mut driver = ControllerDriver::new(controller);
-        let registration = registration(&config, &directory, &bound, &mut chance);
-        register(&mut driver, registration, &*clock)?;
-        let broker = Arc::new(assemble(
-            &config,
-            &directory,
-            &driver,
-            clock,
-            chance.random(),
-        ));
+        let port_of = |listener: &Listener| port_of(listener, &bound);
+        let (broker, driver) = boot::boot(&config, &directory.home, clock, &mut chance, port_of)?;
         let failed = watch::channel(None);
         let mut crews = Crews::start(&broker, driver, failed.0)?;
         recover(&broker)?;
@@ -209,15 +175,7 @@ impl Running {
         // What was queued and not begun: write-back hints and removals; logs are closed below.
         while self.broker.flush.run_one() {}
         let failed = close_logs(&self.broker);
-        housekeeper::write_files(&self.broker)?;
-        if failed > 0 {
-            return Err(StopError::Logs { failed });
-        }
-        let image = self.broker.metadata.image();
-        let registered = image.brokers.get(self.broker.node_id);
-        let epoch = registered.map_or(NEVER_REGISTERED, |registered| registered.epoch);
-        layout::write_clean_shutdown(&*self.broker.log_dirs.0[0].disk, epoch.0)?;
-        Ok(())
+        housekeeper::finish(&self.broker, failed)
     }
 
     fn end_connections(&mut self) {
@@ -289,10 +247,7 @@ fn check(config: &Config) -> Result<(), StartError> {
 
 /// The log directory, or the memory that stands for it.
 struct Directory {
-    path: PathBuf,
-    disk: Arc<dyn Disk>,
-    cluster_id: String,
-    directory_id: DirectoryId,
+    home: Home,
     locked: Option<layout::LogDir>,
 }
 
@@ -302,35 +257,29 @@ impl Directory {
         storage: Storage,
         chance: &mut StdRng,
     ) -> Result<Directory, StartError> {
-        let wanted = Wanted {
-            node_id: BrokerId(config.node_id),
-            cluster_id: config.cluster_id.clone(),
-        };
-        let new = NewIds {
-            cluster_id: DirectoryId(random_uuid(chance)).to_string(),
-            directory_id: DirectoryId(random_uuid(chance)),
-        };
+        let (wanted, new) = (boot::wanted(config), boot::new_ids(chance));
         match storage {
             Storage::Memory => {
                 let disk = Arc::new(MemoryDisk::volatile());
                 let (identity, _) = layout::prepare(&*disk, &wanted, &new)?;
-                Ok(Directory {
-                    path: PathBuf::from("memory"),
+                let home = Home {
+                    path: Arc::from("memory"),
                     disk,
-                    cluster_id: identity.cluster_id,
-                    directory_id: identity.directory_id,
-                    locked: None,
-                })
+                    identity,
+                };
+                Ok(Directory { home, locked: None })
             }
             Storage::Disk => {
                 let path: &Path = &config.log_dirs[0];
                 let budget = Budget::new(open_files_max(config), MAPS_MAX);
                 let locked = layout::open(path, &budget, &wanted, &new)?;
-                Ok(Directory {
-                    path: path.to_owned(),
+                let home = Home {
+                    path: Arc::from(path.to_string_lossy().as_ref()),
                     disk: Arc::clone(&locked.disk) as Arc<dyn Disk>,
-                    cluster_id: locked.identity.cluster_id.clone(),
-                    directory_id: locked.identity.directory_id,
+                    identity: locked.identity.clone(),
+                };
+                Ok(Directory {
+                    home,
                     locked: Some(locked),
                 })
             }
@@ -338,96 +287,15 @@ impl Directory {
     }
 }
 
-/// Random, and never with a leading '-', which looks like an option on a command line.
-fn random_uuid(chance: &mut StdRng) -> Uuid {
-    let mut bytes: [u8; 16] = chance.random();
-    bytes[0] &= 0x7f;
-    uuid::Builder::from_random_bytes(bytes).into_uuid()
-}
-
-fn registration(
-    config: &Config,
-    directory: &Directory,
-    bound: &[Bound],
-    chance: &mut StdRng,
-) -> RegisterBroker {
-    RegisterBroker {
-        broker_id: BrokerId(config.node_id),
-        cluster_id: Some(Arc::from(directory.cluster_id.as_str())),
-        incarnation_id: random_uuid(chance),
-        endpoints: endpoints(&config.advertised_listeners, bound),
-        features: vec![FeatureRange {
-            name: Arc::from("metadata.version"),
-            min: 7,
-            max: 30,
-        }],
-        rack: config.broker_rack.as_deref().map(Arc::from),
-        log_dirs: vec![directory.directory_id.0],
+/// Port 0 stands for the bound port.
+fn port_of(listener: &Listener, bound: &[Bound]) -> u16 {
+    if listener.port != 0 {
+        return listener.port;
     }
-}
-
-/// Tells the controller that this broker is there; its partitions get a new leader epoch each.
-fn register(
-    driver: &mut ControllerDriver,
-    registration: RegisterBroker,
-    clock: &dyn Clock,
-) -> Result<(), StartError> {
-    let command = Command::RegisterBroker(registration);
-    match driver.run_command(command, clock.now(), clock.wall_ms())? {
-        CommandReply::BrokerRegistered(registered) => {
-            registered?;
-            Ok(())
-        }
-        CommandReply::Refused(refusal) => Err(StartError::Refused(refusal)),
-        _ => Err(StartError::Refused(Refusal::NotLeader { leader: None })),
-    }
-}
-
-/// What clients are told; port 0 stands for the bound port.
-fn endpoints(advertised: &[Listener], bound: &[Bound]) -> Vec<BrokerEndpoint> {
-    advertised
+    bound
         .iter()
-        .map(|listener| {
-            let bound = bound.iter().find(|bound| bound.name == listener.name);
-            let chosen = bound.map_or(0, |bound| bound.address.port());
-            BrokerEndpoint {
-                listener: Arc::clone(&listener.name.0),
-                host: Arc::from(listener.host.as_str()),
-                port: if listener.port == 0 {
-                    chosen
-                } else {
-                    listener.port
-                },
-                security_protocol: match listener.protocol {
-                    SecurityProtocol::Plaintext => 0,
-                    SecurityProtocol::Ssl => 1,
-                    SecurityProtocol::SaslPlaintext => 2,
-                    SecurityProtocol::SaslSsl => 3,
-                },
-            }
-        })
-        .collect()
-}
-
-fn assemble(
-    config: &Arc<Config>,
-    directory: &Directory,
-    driver: &ControllerDriver,
-    clock: Arc<dyn Clock>,
-    seed: u64,
-) -> Broker {
-    let path = Arc::from(directory.path.to_string_lossy().as_ref());
-    Broker::new(Seams {
-        config: Arc::clone(config),
-        clock,
-        image: driver.controller().image(),
-        controller: Arc::clone(driver.mailbox()) as _,
-        log_dirs: LogDirs(vec![LogDir {
-            path,
-            disk: Arc::clone(&directory.disk),
-        }]),
-        seed,
-    })
+        .find(|bound| bound.name == listener.name)
+        .map_or(0, |bound| bound.address.port())
 }
 
 /// Opens all logs, in as many threads as configured when there are enough to share.

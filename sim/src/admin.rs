@@ -7,11 +7,11 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::link::Link;
-use crate::model::{Model, Violation};
+use crate::model::Violation;
 use crate::producer::{decode, encode};
 
-/// Topics whose names begin so have the class `memory`.
-pub const MEMORY_PREFIX: &str = "memory-";
+/// What the names of topics begin with is their durability class.
+const CLASSES: [&str; 4] = ["commit", "commit", "interval", "memory"];
 const TOPICS_MAX: u32 = 6;
 const CREATE_VERSION: i16 = 7;
 const DELETE_VERSION: i16 = 6;
@@ -22,7 +22,7 @@ enum Awaited {
 }
 
 #[derive(Default)]
-pub struct Admin {
+pub(crate) struct Admin {
     made: u32,
     alive: Vec<(String, i32)>,
     awaited: Option<(i32, Awaited)>,
@@ -31,27 +31,27 @@ pub struct Admin {
     next_correlation_id: i32,
     retired: bool,
     /// News for the other clients.
-    pub created: Vec<(String, i32)>,
-    pub deleting: Vec<String>,
+    pub(crate) created: Vec<(String, i32)>,
+    pub(crate) deleting: Vec<String>,
 }
 
 impl Admin {
-    pub fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         if let Some((_, awaited)) = self.awaited.take() {
             self.unsure = Some(awaited);
         }
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.awaited.is_none() && self.unsure.is_none()
     }
 
     /// Begins nothing new.
-    pub fn retire(&mut self) {
+    pub(crate) fn retire(&mut self) {
         self.retired = true;
     }
 
-    pub fn act(&mut self, link: &mut Link, _model: &Model, rng: &mut StdRng) {
+    pub(crate) fn act(&mut self, link: &mut Link, rng: &mut StdRng) {
         if self.awaited.is_some() {
             return;
         }
@@ -78,9 +78,12 @@ impl Admin {
     fn decide(&mut self, rng: &mut StdRng) -> Option<Awaited> {
         if self.made < TOPICS_MAX && (self.alive.is_empty() || rng.random_ratio(1, 20)) {
             self.made += 1;
-            let prefix = ["commit-", "commit-", "interval-", MEMORY_PREFIX][rng.random_range(0..4)];
-            let topic = format!("{prefix}{}", self.made);
-            return Some(Awaited::Create { topic, partitions: rng.random_range(1..=3) });
+            let class = CLASSES[rng.random_range(0..CLASSES.len())];
+            let topic = format!("{class}-{}", self.made);
+            return Some(Awaited::Create {
+                topic,
+                partitions: rng.random_range(1..=3),
+            });
         }
         if self.alive.len() > 2 && rng.random_ratio(1, 60) {
             let at = rng.random_range(0..self.alive.len());
@@ -92,9 +95,11 @@ impl Admin {
         None
     }
 
-    pub fn receive(&mut self, frame: Bytes) -> Result<(), Violation> {
+    pub(crate) fn receive(&mut self, frame: Bytes) -> Result<(), Violation> {
         let Some((expected, awaited)) = self.awaited.take() else {
-            return Err(Violation::Answer { what: "a reply that nobody asked for".into() });
+            return Err(Violation::Answer {
+                what: "a reply that nobody asked for".into(),
+            });
         };
         let (id, code) = match &awaited {
             Awaited::Create { .. } => {
@@ -107,7 +112,9 @@ impl Admin {
             }
         };
         if id != expected {
-            return Err(Violation::Answer { what: "replies are out of order".into() });
+            return Err(Violation::Answer {
+                what: "replies are out of order".into(),
+            });
         }
         let code = code.map_or(ErrorCode(-1), ErrorCode);
         match (awaited, code) {
@@ -127,11 +134,16 @@ impl Admin {
                 self.unsure = Some(awaited);
                 Ok(())
             }
-            (_, code) => {
-                Err(Violation::Answer { what: format!("topic administration: {}", code.name()) })
-            }
+            (_, code) => Err(Violation::Answer {
+                what: format!("topic administration: {}", code.name()),
+            }),
         }
     }
+}
+
+/// Only the class `commit` promises that a power cut takes nothing.
+pub(crate) fn may_lose_its_tail(topic: &str) -> bool {
+    !topic.starts_with(CLASSES[0])
 }
 
 fn name(topic: &str) -> api::TopicName {

@@ -16,7 +16,10 @@ pub struct SimClock {
 impl Default for SimClock {
     #[allow(clippy::disallowed_methods)] // an `Instant` can only be made from the real clock; only differences count
     fn default() -> SimClock {
-        SimClock { base: Instant::now(), elapsed_nanos: AtomicU64::new(0) }
+        SimClock {
+            base: Instant::now(),
+            elapsed_nanos: AtomicU64::new(0),
+        }
     }
 }
 

@@ -20,9 +20,9 @@ const FETCH_VERSION: i16 = 12;
 const FULL_EPOCH: i32 = 0;
 const NO_SESSION_EPOCH: i32 = -1;
 
-pub struct Consumer {
+pub(crate) struct Consumer {
     /// Where to read on, per partition.
-    pub positions: BTreeMap<(String, i32), i64>,
+    pub(crate) positions: BTreeMap<(String, i32), i64>,
     /// What the last session fetch said about each partition; an incremental one sends only what changed.
     in_session: BTreeMap<(String, i32), i64>,
     session_id: i32,
@@ -48,21 +48,23 @@ impl Default for Consumer {
 }
 
 impl Consumer {
-    pub fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.awaited = None;
         self.forget_session();
     }
 
-    pub fn topic_deleted(&mut self, topic: &str) {
+    pub(crate) fn topic_deleted(&mut self, topic: &str) {
         self.positions.retain(|(name, _), _| name != topic);
         self.contents.retain(|(name, _), _| name != topic);
         self.forget_session();
     }
 
     /// What was read of a partition, by offset.
-    pub fn contents(&self, topic: &str, partition: i32) -> &BTreeMap<i64, Value> {
+    pub(crate) fn contents(&self, topic: &str, partition: i32) -> &BTreeMap<i64, Value> {
         static NOTHING: BTreeMap<i64, Value> = BTreeMap::new();
-        self.contents.get(&(topic.to_owned(), partition)).unwrap_or(&NOTHING)
+        self.contents
+            .get(&(topic.to_owned(), partition))
+            .unwrap_or(&NOTHING)
     }
 
     fn forget_session(&mut self) {
@@ -71,12 +73,16 @@ impl Consumer {
     }
 
     /// Asks for more unless an answer is on its way.
-    pub fn pump(&mut self, link: &mut Link, rng: &mut StdRng) {
+    pub(crate) fn pump(&mut self, link: &mut Link, rng: &mut StdRng) {
         if self.awaited.is_some() || self.positions.is_empty() {
             return;
         }
         let without_session = self.session_epoch == FULL_EPOCH && rng.random_bool(0.3);
-        let epoch = if without_session { NO_SESSION_EPOCH } else { self.session_epoch };
+        let epoch = if without_session {
+            NO_SESSION_EPOCH
+        } else {
+            self.session_epoch
+        };
         let mut request = api::FetchRequest::default();
         request.replica_id = api::BrokerId(-1);
         request.max_wait_ms = rng.random_range(0..500);
@@ -116,13 +122,17 @@ impl Consumer {
         self.awaited = Some(correlation_id);
     }
 
-    pub fn receive(&mut self, frame: Bytes, model: &mut Model) -> Result<(), Violation> {
+    pub(crate) fn receive(&mut self, frame: Bytes, model: &mut Model) -> Result<(), Violation> {
         let Some(awaited) = self.awaited.take() else {
-            return Err(Violation::Answer { what: "a reply that nobody asked for".into() });
+            return Err(Violation::Answer {
+                what: "a reply that nobody asked for".into(),
+            });
         };
         let (correlation_id, response) = decode::<api::FetchResponse>(frame, FETCH_VERSION)?;
         if correlation_id != awaited {
-            return Err(Violation::Answer { what: "replies are out of order".into() });
+            return Err(Violation::Answer {
+                what: "replies are out of order".into(),
+            });
         }
         match response.error_code {
             0 => {}
@@ -130,7 +140,11 @@ impl Consumer {
                 self.forget_session();
                 return Ok(());
             }
-            code => return Err(Violation::Answer { what: format!("fetch: error {code}") }),
+            code => {
+                return Err(Violation::Answer {
+                    what: format!("fetch: error {code}"),
+                });
+            }
         }
         if response.session_id == 0 {
             self.forget_session();
@@ -186,8 +200,13 @@ impl Consumer {
                 if record.offset.0 >= high_watermark {
                     return Err(unreadable("beyond the high watermark".into()));
                 }
-                let value = record.value.as_deref().and_then(|bytes| bytes.try_into().ok());
-                let value = value.map(u64::from_be_bytes).ok_or_else(|| unreadable("value".into()))?;
+                let value = record
+                    .value
+                    .as_deref()
+                    .and_then(|bytes| bytes.try_into().ok());
+                let value = value
+                    .map(u64::from_be_bytes)
+                    .ok_or_else(|| unreadable("value".into()))?;
                 model.observe(topic, index, *position, record.offset.0, value)?;
                 *position += 1;
                 let contents = self.contents.entry((topic.to_owned(), index)).or_default();

@@ -18,37 +18,42 @@ use ottla_storage::disk::RecordData;
 /// Larger than any reply of a simulation.
 const REPLY_SIZE_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
-pub struct Link {
+pub(crate) struct Link {
     server: Connection,
-    signal: Arc<ConnectionSignal>,
     to_server: BytesMut,
     to_client: BytesMut,
 }
 
 impl Link {
-    pub fn open(broker: &Arc<Broker>, client: u16, listener: ListenerName) -> Link {
+    pub(crate) fn open(broker: &Arc<Broker>, client: u16, listener: ListenerName) -> Link {
         // Nobody has to be woken: the world looks at every link in its turn.
         let signal = ConnectionSignal::new(|| {});
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 10_000 + client));
-        let server = Connection::new(Arc::clone(broker), peer, listener, Arc::clone(&signal));
-        Link { server, signal, to_server: BytesMut::new(), to_client: BytesMut::new() }
+        let server = Connection::new(Arc::clone(broker), peer, listener, signal);
+        Link {
+            server,
+            to_server: BytesMut::new(),
+            to_client: BytesMut::new(),
+        }
     }
 
     /// The client sends.
-    pub fn send(&mut self, frame: &Bytes) {
+    pub(crate) fn send(&mut self, frame: &Bytes) {
         self.to_server.put_slice(frame);
     }
 
     /// Bytes on their way to the server.
-    pub fn outstanding_bytes(&self) -> usize {
+    pub(crate) fn outstanding_bytes(&self) -> usize {
         self.to_server.len()
     }
 
     /// Delivers up to `max_bytes` to the server and lets it work. False when the server has closed.
-    pub fn deliver(&mut self, max_bytes: usize, now: Instant) -> bool {
+    pub(crate) fn deliver(&mut self, max_bytes: usize, now: Instant) -> bool {
         if self.server.wants_read() {
             let count = max_bytes.min(self.to_server.len());
-            self.server.read_buffer().put_slice(&self.to_server[..count]);
+            self.server
+                .read_buffer()
+                .put_slice(&self.to_server[..count]);
             self.to_server.advance(count);
         }
         while self.server.process(now) {}
@@ -71,22 +76,11 @@ impl Link {
         self.server.close_reason().is_none()
     }
 
-    /// Whether the server could do something without new bytes.
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.server.next_deadline().is_some_and(|at| at <= now)
-    }
-
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.server.next_deadline()
-    }
-
-    pub fn signal(&self) -> &Arc<ConnectionSignal> {
-        &self.signal
-    }
-
     /// The next whole reply, if it has arrived.
-    pub fn receive(&mut self) -> Option<Bytes> {
-        let length = frame::frame_len(&self.to_client, REPLY_SIZE_BYTES_MAX).ok().flatten()?;
+    pub(crate) fn receive(&mut self) -> Option<Bytes> {
+        let length = frame::frame_len(&self.to_client, REPLY_SIZE_BYTES_MAX)
+            .ok()
+            .flatten()?;
         if self.to_client.len() < 4 + length {
             return None;
         }

@@ -15,19 +15,42 @@ pub type Value = u64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
     /// One offset, two values.
-    TwoValues { at: String, offset: i64, first: Value, then: Value },
+    TwoValues {
+        at: String,
+        offset: i64,
+        first: Value,
+        then: Value,
+    },
     /// One value of an idempotent producer at two offsets.
-    Duplicate { at: String, value: Value, first: i64, then: i64 },
+    Duplicate {
+        at: String,
+        value: Value,
+        first: i64,
+        then: i64,
+    },
     /// Values of one producer came in another order than it sent them.
-    Reordered { at: String, value: Value, after: Value },
+    Reordered {
+        at: String,
+        value: Value,
+        after: Value,
+    },
     /// A read jumped over offsets that it had to show.
     Skipped { at: String, expected: i64, got: i64 },
     /// Acknowledged or read before, gone now.
-    Lost { at: String, offset: i64, value: Value },
+    Lost {
+        at: String,
+        offset: i64,
+        value: Value,
+    },
     /// An answer that no request of ours deserves.
     Answer { what: String },
     /// A leader epoch, high watermark or log start that went back.
-    WentBack { at: String, what: &'static str, from: i64, to: i64 },
+    WentBack {
+        at: String,
+        what: &'static str,
+        from: i64,
+        to: i64,
+    },
     /// Nothing moved although nothing stood in the way.
     Stuck { what: String },
 }
@@ -97,7 +120,11 @@ impl Model {
         self.observed += 1;
         let at = at(topic, partition);
         if offset != expected {
-            return Err(Violation::Skipped { at, expected, got: offset });
+            return Err(Violation::Skipped {
+                at,
+                expected,
+                got: offset,
+            });
         }
         self.known(topic, partition).see(&at, offset, value)
     }
@@ -112,10 +139,19 @@ impl Model {
         log_start_offset: i64,
     ) -> Result<(), Violation> {
         let known = self.known(topic, partition);
-        let back = |what, from, to| Violation::WentBack { at: at(topic, partition), what, from, to };
+        let back = |what, from, to| Violation::WentBack {
+            at: at(topic, partition),
+            what,
+            from,
+            to,
+        };
         if let Some(epoch) = leader_epoch {
             if epoch < known.leader_epoch {
-                return Err(back("leader epoch", known.leader_epoch.into(), epoch.into()));
+                return Err(back(
+                    "leader epoch",
+                    known.leader_epoch.into(),
+                    epoch.into(),
+                ));
             }
             known.leader_epoch = epoch;
         }
@@ -123,7 +159,11 @@ impl Model {
             return Err(back("high watermark", known.high_watermark, high_watermark));
         }
         if log_start_offset < known.log_start_offset {
-            return Err(back("log start offset", known.log_start_offset, log_start_offset));
+            return Err(back(
+                "log start offset",
+                known.log_start_offset,
+                log_start_offset,
+            ));
         }
         known.high_watermark = high_watermark;
         known.log_start_offset = log_start_offset;
@@ -137,11 +177,17 @@ impl Model {
         partition: i32,
         contents: &BTreeMap<i64, Value>,
     ) -> Result<(), Violation> {
-        let Some(known) = self.partitions.get(&(topic.to_owned(), partition)) else { return Ok(()) };
+        let Some(known) = self.partitions.get(&(topic.to_owned(), partition)) else {
+            return Ok(());
+        };
         for (offset, value) in &known.by_offset {
             if contents.get(offset) != Some(value) {
                 let at = at(topic, partition);
-                return Err(Violation::Lost { at, offset: *offset, value: *value });
+                return Err(Violation::Lost {
+                    at,
+                    offset: *offset,
+                    value: *value,
+                });
             }
         }
         Ok(())
@@ -169,7 +215,9 @@ impl Model {
     }
 
     fn known(&mut self, topic: &str, partition: i32) -> &mut Known {
-        self.partitions.entry((topic.to_owned(), partition)).or_default()
+        self.partitions
+            .entry((topic.to_owned(), partition))
+            .or_default()
     }
 }
 
@@ -180,10 +228,20 @@ impl Known {
             if *first == value {
                 return Ok(());
             }
-            return Err(Violation::TwoValues { at: at(), offset, first: *first, then: value });
+            return Err(Violation::TwoValues {
+                at: at(),
+                offset,
+                first: *first,
+                then: value,
+            });
         }
         if let Some(first) = self.by_value.get(&value) {
-            return Err(Violation::Duplicate { at: at(), value, first: *first, then: offset });
+            return Err(Violation::Duplicate {
+                at: at(),
+                value,
+                first: *first,
+                then: offset,
+            });
         }
         // A producer numbers its values upwards, so within a partition they must lie in that order.
         let producer = value >> 32;
@@ -191,10 +249,18 @@ impl Known {
         let before = self.by_value.range(first..value).next_back();
         let after = self.by_value.range(value..=last).next();
         if let Some((other, _)) = before.filter(|(_, o)| **o > offset) {
-            return Err(Violation::Reordered { at: at(), value, after: *other });
+            return Err(Violation::Reordered {
+                at: at(),
+                value,
+                after: *other,
+            });
         }
         if let Some((other, _)) = after.filter(|(_, o)| **o < offset) {
-            return Err(Violation::Reordered { at: at(), value: *other, after: value });
+            return Err(Violation::Reordered {
+                at: at(),
+                value: *other,
+                after: value,
+            });
         }
         self.by_offset.insert(offset, value);
         self.by_value.insert(value, offset);
@@ -220,9 +286,15 @@ mod tests {
         let two = model.observe("t", 0, 10, 10, A2).unwrap_err();
         assert!(matches!(two, Violation::TwoValues { .. }), "{two}");
         let duplicate = model.ack("t", 0, 11, &[A1]).unwrap_err();
-        assert!(matches!(duplicate, Violation::Duplicate { .. }), "{duplicate}");
+        assert!(
+            matches!(duplicate, Violation::Duplicate { .. }),
+            "{duplicate}"
+        );
         let reordered = model.ack("t", 0, 3, &[A2]).unwrap_err();
-        assert!(matches!(reordered, Violation::Reordered { .. }), "{reordered}");
+        assert!(
+            matches!(reordered, Violation::Reordered { .. }),
+            "{reordered}"
+        );
         let skipped = model.observe("t", 0, 11, 12, A2).unwrap_err();
         assert!(matches!(skipped, Violation::Skipped { .. }), "{skipped}");
         let lost = model.finish("t", 0, &BTreeMap::new()).unwrap_err();

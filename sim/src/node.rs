@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ottla_broker::boot;
+use ottla_broker::boot::{self, Home};
 use ottla_broker::broker::Broker;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::Config;
 use ottla_broker::controller_driver::ControllerDriver;
-use ottla_broker::flusher::Job;
 use ottla_broker::housekeeper::{self, Housekeeper};
 use ottla_broker::recovery::{Progress, Recovery};
 use ottla_storage::disk::Disk;
+use ottla_storage::layout;
 use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::clock::SimClock;
 
-pub struct Node {
-    pub broker: Arc<Broker>,
+pub(crate) struct Node {
+    pub(crate) broker: Arc<Broker>,
     driver: ControllerDriver,
     housekeeper: Housekeeper,
     next_housekeeping: Instant,
@@ -26,16 +26,23 @@ pub struct Node {
 
 impl Node {
     /// Starts a broker on what is on the disk. The text says why it did not start.
-    pub fn boot(
+    pub(crate) fn boot(
         config: &Arc<Config>,
         disk: Arc<dyn Disk>,
         clock: &Arc<SimClock>,
         rng: &mut StdRng,
     ) -> Result<Node, String> {
         let clock = Arc::clone(clock) as Arc<dyn Clock>;
-        let booted = boot::boot(config, "simulated", disk, clock, rng, |listener| listener.port)
+        let (wanted, new) = (boot::wanted(config), boot::new_ids(rng));
+        let (identity, _) =
+            layout::prepare(&*disk, &wanted, &new).map_err(|error| error.to_string())?;
+        let home = Home {
+            path: Arc::from("simulated"),
+            disk,
+            identity,
+        };
+        let (broker, driver) = boot::boot(config, &home, clock, rng, |listener| listener.port)
             .map_err(|error| error.to_string())?;
-        let (broker, driver) = booted;
         let image = broker.metadata.image();
         let recovery = Recovery::begin(&broker, &image, Arc::new(Progress::default()))
             .map_err(|error| error.to_string())?;
@@ -43,17 +50,24 @@ impl Node {
         recovery.finish();
         let now = broker.clock.now();
         let housekeeper = Housekeeper::new(&broker, now);
-        Ok(Node { broker, driver, housekeeper, next_housekeeping: now })
+        Ok(Node {
+            broker,
+            driver,
+            housekeeper,
+            next_housekeeping: now,
+        })
     }
 
     /// Lets the controller work. An error means that this broker has ended.
-    pub fn run_controller(&mut self) -> Result<(), String> {
+    pub(crate) fn run_controller(&mut self) -> Result<(), String> {
         let (now, now_ms) = (self.broker.clock.now(), self.broker.clock.wall_ms());
-        self.driver.run_once(&self.broker, now, now_ms).map_err(|error| error.to_string())
+        self.driver
+            .run_once(&self.broker, now, now_ms)
+            .map_err(|error| error.to_string())
     }
 
     /// Carries out one queued piece of disk work, if there is any.
-    pub fn run_flusher(&mut self, rng: &mut StdRng) {
+    pub(crate) fn run_flusher(&mut self, rng: &mut StdRng) {
         // Flusher threads race: now and then the second job is done before the first.
         match self.broker.flush.take() {
             Some(first) if rng.random_bool(0.2) => {
@@ -68,7 +82,7 @@ impl Node {
     }
 
     /// Timers and housekeeping that are due.
-    pub fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         let now = self.broker.clock.now();
         self.broker.flush.ring_timers(now);
         if now >= self.next_housekeeping {
@@ -77,13 +91,16 @@ impl Node {
     }
 
     /// Ends as an operator would end it; false when the disk did not let it.
-    pub fn stop(mut self) -> bool {
+    pub(crate) fn stop(mut self) -> bool {
         self.driver.stop();
         while let Some(job) = self.broker.flush.take() {
-            if !matches!(job, Job::Flush(_)) {
-                self.broker.flush.run(job);
-            }
+            self.broker.flush.run(job);
         }
-        housekeeper::close(&self.broker).is_ok()
+        let partitions = self.broker.partitions.all();
+        let failed = partitions
+            .iter()
+            .filter(|partition| partition.close().is_err())
+            .count();
+        housekeeper::finish(&self.broker, failed).is_ok()
     }
 }

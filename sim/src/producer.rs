@@ -50,7 +50,7 @@ struct Sent {
     values: Vec<Value>,
 }
 
-pub struct Producer {
+pub(crate) struct Producer {
     number: u32,
     id: Option<(ProducerId, i16)>,
     lanes: BTreeMap<(String, i32), Lane>,
@@ -59,13 +59,13 @@ pub struct Producer {
     next_value: u32,
     topics: Vec<(String, i32)>,
     retired: bool,
-    pub acks: i16,
+    pub(crate) acks: i16,
     /// Confirmed batches, for the liveness check.
-    pub confirmed: u64,
+    pub(crate) confirmed: u64,
 }
 
 impl Producer {
-    pub fn new(number: u32, acks: i16) -> Producer {
+    pub(crate) fn new(number: u32, acks: i16) -> Producer {
         Producer {
             number,
             id: None,
@@ -81,33 +81,33 @@ impl Producer {
     }
 
     /// True when nothing waits for a confirmation.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.awaited.is_empty() && self.lanes.values().all(|lane| lane.unconfirmed.is_empty())
     }
 
     /// The connection is gone, and with it every answer that was on its way.
-    pub fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.awaited.clear();
         self.lanes.values_mut().for_each(Lane::send_all_again);
     }
 
     /// Topics that no longer exist take their unconfirmed batches with them.
-    pub fn topic_deleted(&mut self, topic: &str) {
+    pub(crate) fn topic_deleted(&mut self, topic: &str) {
         self.topics.retain(|(name, _)| name != topic);
         self.lanes.retain(|(name, _), _| name != topic);
     }
 
-    pub fn topic_created(&mut self, topic: &str, partitions: i32) {
+    pub(crate) fn topic_created(&mut self, topic: &str, partitions: i32) {
         self.topics.push((topic.to_owned(), partitions));
     }
 
     /// Begins nothing new.
-    pub fn retire(&mut self) {
+    pub(crate) fn retire(&mut self) {
         self.retired = true;
     }
 
     /// Thinks of something to send, perhaps, and sends what may be sent.
-    pub fn act(&mut self, link: &mut Link, rng: &mut StdRng) {
+    pub(crate) fn act(&mut self, link: &mut Link, rng: &mut StdRng) {
         if !self.retired && !self.topics.is_empty() && rng.random_bool(0.5) {
             let at = rng.random_range(0..self.topics.len());
             let (topic, partitions) = self.topics[at].clone();
@@ -133,7 +133,11 @@ impl Producer {
             .collect();
         let base_sequence = lane.next_sequence;
         lane.next_sequence += count;
-        lane.unconfirmed.push_back(Batch { values, base_sequence, sent: false });
+        lane.unconfirmed.push_back(Batch {
+            values,
+            base_sequence,
+            sent: false,
+        });
     }
 
     /// Sends what may be sent.
@@ -146,7 +150,10 @@ impl Producer {
         };
         let mut frames = Vec::new();
         for ((topic, partition), lane) in &mut self.lanes {
-            let on_their_way = self.awaited.iter().any(|(_, awaited)| awaited.is_to(topic, *partition));
+            let on_their_way = self
+                .awaited
+                .iter()
+                .any(|(_, awaited)| awaited.is_to(topic, *partition));
             lane.draining &= on_their_way;
             if lane.draining {
                 continue;
@@ -167,7 +174,8 @@ impl Producer {
                     base_sequence: batch.base_sequence,
                     values: batch.values.clone(),
                 };
-                self.awaited.push_back((correlation_id, Awaited::Produce(sent)));
+                self.awaited
+                    .push_back((correlation_id, Awaited::Produce(sent)));
             }
         }
         frames.iter().for_each(|frame| link.send(frame));
@@ -180,16 +188,21 @@ impl Producer {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id += 1;
         link.send(&encode(correlation_id, INIT_VERSION, &request));
-        self.awaited.push_back((correlation_id, Awaited::ProducerId));
+        self.awaited
+            .push_back((correlation_id, Awaited::ProducerId));
     }
 
     /// Takes one reply.
-    pub fn receive(&mut self, frame: Bytes, model: &mut Model) -> Result<(), Violation> {
+    pub(crate) fn receive(&mut self, frame: Bytes, model: &mut Model) -> Result<(), Violation> {
         let Some((correlation_id, awaited)) = self.awaited.pop_front() else {
-            return Err(Violation::Answer { what: "a reply that nobody asked for".into() });
+            return Err(Violation::Answer {
+                what: "a reply that nobody asked for".into(),
+            });
         };
         if frame.get(..4) != Some(&correlation_id.to_be_bytes()[..]) {
-            return Err(Violation::Answer { what: "replies are out of order".into() });
+            return Err(Violation::Answer {
+                what: "replies are out of order".into(),
+            });
         }
         match awaited {
             Awaited::ProducerId => {
@@ -203,8 +216,11 @@ impl Producer {
             Awaited::Produce(sent) => {
                 let (_, response) = decode::<api::ProduceResponse>(frame, PRODUCE_VERSION)?;
                 let topic = response.responses.first();
-                let Some(answered) = topic.and_then(|topic| topic.partition_responses.first()) else {
-                    return Err(Violation::Answer { what: "an empty produce reply".into() });
+                let Some(answered) = topic.and_then(|topic| topic.partition_responses.first())
+                else {
+                    return Err(Violation::Answer {
+                        what: "an empty produce reply".into(),
+                    });
                 };
                 self.answered(&sent, answered.error_code, answered.base_offset, model)
             }
@@ -222,12 +238,15 @@ impl Producer {
             return Ok(());
         };
         if code == 0 {
-            lane.unconfirmed.retain(|batch| batch.base_sequence != sent.base_sequence);
+            lane.unconfirmed
+                .retain(|batch| batch.base_sequence != sent.base_sequence);
             self.confirmed += 1;
             return model.ack(&sent.topic, sent.partition, base_offset, &sent.values);
         }
-        let is_first =
-            lane.unconfirmed.front().is_some_and(|batch| batch.base_sequence == sent.base_sequence);
+        let is_first = lane
+            .unconfirmed
+            .front()
+            .is_some_and(|batch| batch.base_sequence == sent.base_sequence);
         if code == ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER.0 && is_first && !lane.draining {
             if !model.has_lost_a_tail(&sent.topic) {
                 let what = format!("{}-{} forgot a sequence", sent.topic, sent.partition);
@@ -250,13 +269,17 @@ impl Producer {
     fn start_over(&mut self) {
         self.id = None;
         self.lanes.clear();
-        self.awaited.iter_mut().for_each(|(_, awaited)| *awaited = Awaited::Nothing);
+        self.awaited
+            .iter_mut()
+            .for_each(|(_, awaited)| *awaited = Awaited::Nothing);
     }
 }
 
 impl Lane {
     fn send_all_again(&mut self) {
-        self.unconfirmed.iter_mut().for_each(|batch| batch.sent = false);
+        self.unconfirmed
+            .iter_mut()
+            .for_each(|batch| batch.sent = false);
     }
 }
 
@@ -269,11 +292,16 @@ impl Awaited {
 fn records_of(batch: &Batch, id: ProducerId, epoch: i16, rng: &mut StdRng) -> Bytes {
     let codec = [Compression::None, Compression::None, Compression::Lz4][rng.random_range(0..3)];
     let mut builder =
-        BatchBuilder::new().compression(codec).producer(id, epoch, batch.base_sequence);
+        BatchBuilder::new()
+            .compression(codec)
+            .producer(id, epoch, batch.base_sequence);
     for value in &batch.values {
         builder.append(0, None, Some(&value.to_be_bytes()), &[]);
     }
-    builder.build().expect("a small batch can be built").freeze()
+    builder
+        .build()
+        .expect("a small batch can be built")
+        .freeze()
 }
 
 fn produce_request(topic: &str, partition: i32, acks: i16, records: Bytes) -> api::ProduceRequest {
@@ -297,6 +325,7 @@ pub(crate) fn encode<R: api::Request>(correlation_id: i32, version: i16, request
 
 /// A reply that must be readable.
 pub(crate) fn decode<R: api::Response>(frame: Bytes, version: i16) -> Result<(i32, R), Violation> {
-    api::decode_response(frame, version)
-        .map_err(|error| Violation::Answer { what: format!("unreadable reply: {error}") })
+    api::decode_response(frame, version).map_err(|error| Violation::Answer {
+        what: format!("unreadable reply: {error}"),
+    })
 }

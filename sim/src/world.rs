@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_broker::clock::Clock;
-use ottla_broker::config::{Config, ListenerName, Origin};
+use ottla_broker::config::{Config, ListenerName};
 use ottla_storage::disk::memory::{Crash, InjectedError, Injection, MemoryDisk, Operation};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -50,6 +50,9 @@ impl Plan {
     }
 }
 
+/// The number of the client that reads everything at the end.
+const JUDGE: u16 = 9_999;
+
 enum Role {
     Producer(Producer),
     Consumer(Consumer),
@@ -77,7 +80,7 @@ pub struct Summary {
     pub simulated_ms: u64,
 }
 
-pub struct World {
+struct World {
     rng: StdRng,
     plan: Plan,
     config: Arc<Config>,
@@ -87,6 +90,8 @@ pub struct World {
     clients: Vec<Client>,
     model: Model,
     epochs: BTreeMap<(String, i32), i32>,
+    /// And what that took is not known before the next start.
+    power_was_lost: bool,
     summary: Summary,
     trace: u64,
 }
@@ -123,9 +128,13 @@ impl World {
             clock: Arc::new(SimClock::default()),
             disk: MemoryDisk::with_seed(seed),
             node: None,
-            clients: clients.into_iter().map(|role| Client { role, link: None }).collect(),
+            clients: clients
+                .into_iter()
+                .map(|role| Client { role, link: None })
+                .collect(),
             model: Model::default(),
             epochs: BTreeMap::new(),
+            power_was_lost: false,
             summary: Summary::default(),
             trace: seed,
             plan,
@@ -163,7 +172,10 @@ impl World {
                 }
             }
             2 => {
-                let failed = self.node.as_mut().and_then(|node| node.run_controller().err());
+                let failed = self
+                    .node
+                    .as_mut()
+                    .and_then(|node| node.run_controller().err());
                 if failed.is_some() {
                     self.crash(Crash::Process)?;
                 }
@@ -178,7 +190,8 @@ impl World {
 
     fn let_time_pass(&mut self) {
         let ms = [1, 5, 20, 200, 3_000][self.rng.random_range(0..5)];
-        self.clock.advance(Duration::from_millis(self.rng.random_range(0..=ms)));
+        self.clock
+            .advance(Duration::from_millis(self.rng.random_range(0..=ms)));
         if let Some(node) = &mut self.node {
             node.tick();
         }
@@ -186,18 +199,22 @@ impl World {
 
     /// A client does something, bytes travel, replies are judged.
     fn visit(&mut self, at: usize) -> Result<(), Violation> {
-        let Some(node) = &self.node else { return Ok(()) };
+        let Some(node) = &self.node else {
+            return Ok(());
+        };
         let client = &mut self.clients[at];
         let number = u16::try_from(at).unwrap_or(u16::MAX);
-        let link = client
-            .link
-            .get_or_insert_with(|| Link::open(&node.broker, number, ListenerName::from("PLAINTEXT")));
-        client.role.act(link, &self.model, &mut self.rng);
+        let link = client.link.get_or_insert_with(|| {
+            Link::open(&node.broker, number, ListenerName::new("PLAINTEXT"))
+        });
+        client.role.act(link, &mut self.rng);
         let piece = self.rng.random_range(1..=self.plan.piece_bytes_max);
         let open = link.deliver(piece, self.clock.now());
         self.trace = mix(self.trace, link.outstanding_bytes() as u64);
         while let Some(frame) = link.receive() {
-            self.trace = frame.iter().fold(self.trace, |hash, byte| mix(hash, u64::from(*byte)));
+            self.trace = frame
+                .iter()
+                .fold(self.trace, |hash, byte| mix(hash, u64::from(*byte)));
             match &mut client.role {
                 Role::Producer(producer) => producer.receive(frame, &mut self.model)?,
                 Role::Consumer(consumer) => consumer.receive(frame, &mut self.model)?,
@@ -240,7 +257,10 @@ impl World {
                     Role::Producer(producer) => producer.topic_created(&topic, partitions),
                     Role::Consumer(consumer) => {
                         for partition in 0..partitions {
-                            consumer.positions.entry((topic.clone(), partition)).or_insert(0);
+                            consumer
+                                .positions
+                                .entry((topic.clone(), partition))
+                                .or_insert(0);
                         }
                     }
                     Role::Admin(_) => {}
@@ -265,7 +285,7 @@ impl World {
         let (operation, error) = [
             (Operation::Write, InjectedError::NoSpace),
             (Operation::Write, InjectedError::Io),
-            (Operation::SyncData, InjectedError::Io),
+            (Operation::Sync, InjectedError::Io),
             (Operation::Create, InjectedError::NoSpace),
         ][self.rng.random_range(0..4)];
         self.disk.inject(Injection::once(operation, error));
@@ -273,7 +293,9 @@ impl World {
     }
 
     fn go_down(&mut self) -> Result<(), Violation> {
-        let Some(node) = self.node.take() else { return Ok(()) };
+        let Some(node) = self.node.take() else {
+            return Ok(());
+        };
         match self.rng.random_range(0..3) {
             0 => {
                 self.disconnect_all();
@@ -305,8 +327,8 @@ impl World {
             Crash::Process => self.summary.crashes += 1,
             _ => {
                 self.summary.power_losses += 1;
+                self.power_was_lost = true;
                 self.boot_and_check()?;
-                self.forget_lost_tails();
             }
         }
         Ok(())
@@ -335,9 +357,16 @@ impl World {
         if !self.boot() {
             return Ok(());
         }
-        let Some(node) = &self.node else { return Ok(()) };
+        if std::mem::take(&mut self.power_was_lost) {
+            self.forget_lost_tails();
+        }
+        let Some(node) = &self.node else {
+            return Ok(());
+        };
         for partition in node.broker.partitions.all() {
-            let Ok(marks) = partition.marks() else { continue };
+            let Ok(marks) = partition.marks() else {
+                continue;
+            };
             let key = (partition.topic.to_string(), partition.index);
             let epoch = marks.leader_epoch.0;
             if let Some(before) = self.epochs.insert(key.clone(), epoch)
@@ -345,7 +374,12 @@ impl World {
             {
                 let at = format!("{}-{}", key.0, key.1);
                 let (from, to) = (before.into(), epoch.into());
-                return Err(Violation::WentBack { at, what: "leader epoch at start", from, to });
+                return Err(Violation::WentBack {
+                    at,
+                    what: "leader epoch at start",
+                    from,
+                    to,
+                });
             }
         }
         Ok(())
@@ -355,17 +389,22 @@ impl World {
     fn forget_lost_tails(&mut self) {
         let Some(node) = &self.node else { return };
         for partition in node.broker.partitions.all() {
-            if !partition.topic.starts_with(crate::admin::MEMORY_PREFIX) {
+            if !crate::admin::may_lose_its_tail(&partition.topic) {
                 continue;
             }
-            let Ok(marks) = partition.marks() else { continue };
+            let Ok(marks) = partition.marks() else {
+                continue;
+            };
             let end = marks.log_end_offset.0;
             self.summary.tails_lost += 1;
             self.model.tail_lost(&partition.topic, partition.index, end);
             for client in &mut self.clients {
                 if let Role::Consumer(consumer) = &mut client.role {
                     let key = (partition.topic.to_string(), partition.index);
-                    consumer.positions.entry(key).and_modify(|at| *at = (*at).min(end));
+                    consumer
+                        .positions
+                        .entry(key)
+                        .and_modify(|at| *at = (*at).min(end));
                 }
             }
         }
@@ -397,13 +436,17 @@ impl World {
                 }
             }
         }
-        Err(Violation::Stuck { what: "requests did not finish after all faults had ended".into() })
+        Err(Violation::Stuck {
+            what: "requests did not finish after all faults had ended".into(),
+        })
     }
 
     /// Reads everything from the beginning and compares.
     fn judge(&mut self) -> Result<(), Violation> {
         let Some(node) = &self.node else {
-            return Err(Violation::Stuck { what: "the broker does not start".into() });
+            return Err(Violation::Stuck {
+                what: "the broker does not start".into(),
+            });
         };
         let mut partitions = Vec::new();
         for partition in node.broker.partitions.all() {
@@ -411,7 +454,9 @@ impl World {
             let end = match partition.marks() {
                 Ok(marks) => marks.high_watermark.0,
                 Err(error) => {
-                    return Err(Violation::Stuck { what: format!("{name} is offline: {error}") });
+                    return Err(Violation::Stuck {
+                        what: format!("{name} is offline: {error}"),
+                    });
                 }
             };
             partitions.push((name, partition.index, end));
@@ -420,10 +465,13 @@ impl World {
         for (topic, index, _) in &partitions {
             reader.positions.insert((topic.clone(), *index), 0);
         }
-        let mut link = Link::open(&node.broker, u16::MAX, ListenerName::from("PLAINTEXT"));
+        let mut link = Link::open(&node.broker, JUDGE, ListenerName::new("PLAINTEXT"));
         for _ in 0..CALM_STEPS_MAX {
             let behind = |(topic, index, end): &(String, i32, i64)| {
-                reader.positions.get(&(topic.clone(), *index)).is_some_and(|at| at < end)
+                reader
+                    .positions
+                    .get(&(topic.clone(), *index))
+                    .is_some_and(|at| at < end)
             };
             if !partitions.iter().any(behind) {
                 break;
@@ -436,23 +484,29 @@ impl World {
             self.clock.advance(Duration::from_millis(50));
         }
         for (topic, index, end) in &partitions {
-            let read_to = reader.positions.get(&(topic.clone(), *index)).copied().unwrap_or(0);
+            let read_to = reader
+                .positions
+                .get(&(topic.clone(), *index))
+                .copied()
+                .unwrap_or(0);
             if read_to < *end {
-                let what = format!("{topic}-{index} can be read to {read_to}, not to its end {end}");
+                let what =
+                    format!("{topic}-{index} can be read to {read_to}, not to its end {end}");
                 return Err(Violation::Stuck { what });
             }
-            self.model.finish(topic, *index, reader.contents(topic, *index))?;
+            self.model
+                .finish(topic, *index, reader.contents(topic, *index))?;
         }
         Ok(())
     }
 }
 
 impl Role {
-    fn act(&mut self, link: &mut Link, model: &Model, rng: &mut StdRng) {
+    fn act(&mut self, link: &mut Link, rng: &mut StdRng) {
         match self {
             Role::Producer(producer) => producer.act(link, rng),
             Role::Consumer(consumer) => consumer.pump(link, rng),
-            Role::Admin(admin) => admin.act(link, model, rng),
+            Role::Admin(admin) => admin.act(link, rng),
         }
     }
 }
@@ -466,9 +520,11 @@ fn config() -> Config {
         ("log.dirs", "simulated"),
         ("auto.create.topics.enable", "false"),
     ];
-    Config::from_pairs(pairs, Origin::Default).expect("the simulated configuration is valid")
+    Config::from_pairs(pairs).expect("the simulated configuration is valid")
 }
 
 fn mix(hash: u64, value: u64) -> u64 {
-    (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(5)
+    (hash ^ value)
+        .wrapping_mul(0x0000_0100_0000_01b3)
+        .rotate_left(5)
 }

@@ -53,9 +53,17 @@ fn a_thousand_seeds_keep_every_promise() {
             }
         };
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
     });
-    assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} seeds failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     for (what, count) in [
         ("records were acknowledged", met.acked),
         ("records were read", met.observed),
@@ -77,5 +85,8 @@ fn a_seed_repeats_exactly() {
         let (first, second) = (ottla_sim::run(seed).unwrap(), ottla_sim::run(seed).unwrap());
         assert_eq!(first, second, "seed {seed}");
     }
-    assert_ne!(ottla_sim::run(1).unwrap().trace_hash, ottla_sim::run(2).unwrap().trace_hash);
+    assert_ne!(
+        ottla_sim::run(1).unwrap().trace_hash,
+        ottla_sim::run(2).unwrap().trace_hash
+    );
 }

@@ -46,6 +46,7 @@ mod scan;
 mod segment;
 mod tail;
 mod truncate;
+mod unwritten;
 mod validate;
 
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub use tail::TailBudget;
 
 use segment::Segment;
 use tail::Tail;
+use unwritten::UnwrittenFirsts;
 
 /// How much of a batch is looked at before it is appended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,6 +142,7 @@ pub struct Log {
     epochs_version: u64,
     epochs_written: u64,
     producers: Producers,
+    unwritten_firsts: UnwrittenFirsts,
     tail: Tail,
     directory: Directory,
     /// Producer snapshots in the directory.
@@ -197,6 +200,7 @@ impl Log {
             epochs_version: 0,
             epochs_written: 0,
             producers: Producers::default(),
+            unwritten_firsts: UnwrittenFirsts::default(),
             directory: Directory::default(),
             snapshots: BTreeSet::new(),
             pending_snapshots: Vec::new(),

@@ -114,8 +114,17 @@ impl Log {
             batch.stamp(base_offset, at.leader_epoch);
         }
         let header = *batch.header();
-        let rolled = self.prepare_segment(&header, at.now_ms)?;
-        let position = self.write(&batch)?;
+        let written = self
+            .prepare_segment(&header, at.now_ms)
+            .and_then(|rolled| Ok((rolled, self.write(&batch)?)));
+        let (rolled, position) = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.unwritten_firsts.note(&header, &self.producers);
+                return Err(error.into());
+            }
+        };
+        self.unwritten_firsts.written(&header);
         self.note(position, &header, marker.as_ref());
         let write_back = self.write_back();
         self.tail.push(batch);
@@ -157,6 +166,8 @@ impl Log {
             && let Sequence::Duplicate(original) = self.producers.check(header, sequenced)?
         {
             return Ok(Plan::Duplicate(original));
+        } else if sequenced {
+            self.unwritten_firsts.check(header, &self.producers)?;
         }
         if self.config.timestamp_type == TimestampType::LogAppendTime {
             batch.set_log_append_time(at.now_ms);

@@ -1,0 +1,155 @@
+//! From a configuration and a disk to a broker that has joined its cluster: the part of starting that needs no
+//! thread, socket or clock of its own, so that the simulator starts brokers the same way.
+//!
+//! The controller opens its log, the broker registers (which bumps the leader epochs of its partitions), and the core
+//! is put together. Opening the logs comes next, see `recovery.rs`.
+
+use std::sync::Arc;
+
+use ottla_controller::command::{RegisterBroker, RegisterBrokerError};
+use ottla_controller::record::{BrokerEndpoint, FeatureRange};
+use ottla_controller::{
+    Command, CommandReply, Controller, ControllerError, ControllerOptions, Refusal,
+};
+use ottla_protocol::types::BrokerId;
+use ottla_storage::disk::Disk;
+use ottla_storage::layout::{DirectoryId, Identity, NewIds, Wanted};
+use rand::Rng;
+use rand::rngs::StdRng;
+use uuid::Uuid;
+
+use crate::broker::{Broker, LogDir, LogDirs, Seams};
+use crate::clock::Clock;
+use crate::config::{Config, Listener, SecurityProtocol};
+use crate::controller_driver::ControllerDriver;
+
+/// Why a broker could not join its cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error("the cluster metadata cannot be opened: {0}")]
+    Controller(#[from] ControllerError),
+    #[error("the broker cannot join its cluster: {0}")]
+    Registration(#[from] RegisterBrokerError),
+    #[error("the controller refused the broker: {0}")]
+    Refused(Refusal),
+}
+
+/// A prepared log directory: where it is and whose it is.
+pub struct Home {
+    /// As configured: for people.
+    pub path: Arc<str>,
+    pub disk: Arc<dyn Disk>,
+    pub identity: Identity,
+}
+
+/// What the directory has to agree with.
+pub fn wanted(config: &Config) -> Wanted {
+    Wanted {
+        node_id: BrokerId(config.node_id),
+        cluster_id: config.cluster_id.clone(),
+    }
+}
+
+/// The ids that a new directory gets.
+pub fn new_ids(chance: &mut StdRng) -> NewIds {
+    NewIds {
+        cluster_id: DirectoryId(random_uuid(chance)).to_string(),
+        directory_id: DirectoryId(random_uuid(chance)),
+    }
+}
+
+/// Opens the controller, registers and assembles. `port_of` says which port stands for an advertised listener.
+pub fn boot(
+    config: &Arc<Config>,
+    home: &Home,
+    clock: Arc<dyn Clock>,
+    chance: &mut StdRng,
+    port_of: impl Fn(&Listener) -> u16,
+) -> Result<(Arc<Broker>, ControllerDriver), BootError> {
+    let mut options = ControllerOptions::single(BrokerId(config.node_id), chance.random());
+    options.cluster_id = Some(Arc::from(home.identity.cluster_id.as_str()));
+    let controller = Controller::open(Arc::clone(&home.disk), options, clock.now())?;
+    let mut driver = ControllerDriver::new(controller);
+    register(
+        &mut driver,
+        registration(config, home, chance, port_of),
+        &*clock,
+    )?;
+    let log_dir = LogDir {
+        path: Arc::clone(&home.path),
+        disk: Arc::clone(&home.disk),
+    };
+    let broker = Broker::new(Seams {
+        config: Arc::clone(config),
+        clock,
+        image: driver.controller().image(),
+        controller: Arc::clone(driver.mailbox()) as _,
+        log_dirs: LogDirs(vec![log_dir]),
+        seed: chance.random(),
+    });
+    Ok((Arc::new(broker), driver))
+}
+
+fn registration(
+    config: &Config,
+    home: &Home,
+    chance: &mut StdRng,
+    port_of: impl Fn(&Listener) -> u16,
+) -> RegisterBroker {
+    RegisterBroker {
+        broker_id: BrokerId(config.node_id),
+        cluster_id: Some(Arc::from(home.identity.cluster_id.as_str())),
+        incarnation_id: random_uuid(chance),
+        endpoints: config
+            .advertised_listeners
+            .iter()
+            .map(|listener| endpoint(listener, port_of(listener)))
+            .collect(),
+        features: vec![FeatureRange {
+            name: Arc::from("metadata.version"),
+            min: 7,
+            max: 30,
+        }],
+        rack: config.broker_rack.as_deref().map(Arc::from),
+        log_dirs: vec![home.identity.directory_id.0],
+    }
+}
+
+/// What clients are told.
+fn endpoint(listener: &Listener, port: u16) -> BrokerEndpoint {
+    BrokerEndpoint {
+        listener: Arc::clone(&listener.name.0),
+        host: Arc::from(listener.host.as_str()),
+        port,
+        security_protocol: match listener.protocol {
+            SecurityProtocol::Plaintext => 0,
+            SecurityProtocol::Ssl => 1,
+            SecurityProtocol::SaslPlaintext => 2,
+            SecurityProtocol::SaslSsl => 3,
+        },
+    }
+}
+
+/// Tells the controller that this broker is there; its partitions get a new leader epoch each.
+fn register(
+    driver: &mut ControllerDriver,
+    registration: RegisterBroker,
+    clock: &dyn Clock,
+) -> Result<(), BootError> {
+    let command = Command::RegisterBroker(registration);
+    match driver.run_command(command, clock.now(), clock.wall_ms())? {
+        CommandReply::BrokerRegistered(registered) => {
+            registered?;
+            Ok(())
+        }
+        CommandReply::Refused(refusal) => Err(BootError::Refused(refusal)),
+        _ => Err(BootError::Refused(Refusal::NotLeader { leader: None })),
+    }
+}
+
+/// Random, and never with a leading '-', which looks like an option on a command line.
+fn random_uuid(chance: &mut StdRng) -> Uuid {
+    let mut bytes: [u8; 16] = chance.random();
+    bytes[0] &= 0x7f;
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
