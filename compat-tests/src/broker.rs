@@ -170,8 +170,11 @@ impl Broker {
         }
     }
 
-    /// Ours, in a new temporary folder.
+    /// Ours, in a new temporary folder (or Apache Kafka as it comes, to check the test itself).
     pub fn start_fresh(change: impl FnOnce(Settings) -> Settings) -> Result<Broker> {
+        if std::env::var(OTHER_BROKER).is_ok_and(|kind| kind == "kafka") {
+            return Broker::start_apache_kafka();
+        }
         let folder = tempfile::tempdir()?;
         let mut broker = Broker::start(change(Settings::new(folder.path())?))?;
         broker._folder = Some(folder);

@@ -123,7 +123,12 @@ pub fn header(key: i16, version: i16, correlation_id: i32) -> Bytes {
 }
 
 pub fn api_versions_request(version: i16) -> Vec<u8> {
-    header(API_VERSIONS, version, 7).framed()
+    let header = header(API_VERSIONS, version, 7);
+    if version < 3 {
+        return header.framed();
+    }
+    // Flexible: tagged fields end the header; a name and a version of the client, tagged fields.
+    header.i8(0).i8(2).raw(b"n").i8(2).raw(b"v").i8(0).framed()
 }
 
 /// Metadata v1 about nothing: brokers and controller only.
