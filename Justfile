@@ -44,3 +44,7 @@ compat *ARGS:
 # Benchmarks: just bench side-by-side, just bench recovery
 bench *ARGS:
     scripts/bench {{ARGS}}
+
+# Fuzz what reads bytes from a socket: just fuzz messages 60
+fuzz *ARGS:
+    protocol/fuzz/run {{ARGS}}

@@ -1,8 +1,7 @@
 """Scenarios with confluent-kafka, the Python client over the newest librdkafka.
 
-Called as `confluent.py BOOTSTRAP SCENARIO PREFIX`; exits 0 when the scenario holds. Topics start with
-PREFIX and are deleted by the scenario that made them. Consumers assign partitions themselves; groups
-have scenarios of their own.
+Called as `confluent.py BOOTSTRAP SCENARIO PREFIX`; exits 0 when the scenario holds. Topics start
+with PREFIX and are deleted by the scenario that made them. Consumers assign partitions themselves.
 """
 
 import sys
@@ -138,7 +137,11 @@ def produce_consume():
     topic = make_topic("records", 2)
     now_ms = int(time.time() * 1000)
     sent = [
-        {"key": b"k", "value": b"v", "headers": [("h", b"1"), ("h", b"2"), ("empty", b""), ("null", None)]},
+        {
+            "key": b"k",
+            "value": b"v",
+            "headers": [("h", b"1"), ("h", b"2"), ("empty", b""), ("null", None)],
+        },
         {"key": None, "value": b"no key"},
         {"key": b"tombstone", "value": None},
         {"key": b"", "value": b""},
@@ -157,7 +160,8 @@ def produce_consume():
         assert (message.headers() or []) == record.get("headers", []), message.headers()
         if "timestamp" in record:
             assert message.timestamp()[1] == record["timestamp"], message.timestamp()
-    assert [m.offset() for m in consume(topic, 10, partition=1, offset=1000)] == list(range(1000, 1010))
+    middle = consume(topic, 10, partition=1, offset=1000)
+    assert [m.offset() for m in middle] == list(range(1000, 1010))
     delete_topic(topic)
 
 

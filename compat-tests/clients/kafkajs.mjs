@@ -1,8 +1,9 @@
 // Scenarios with kafkajs, the JavaScript client with a strict decoder of its own.
 //
-// Called as `kafkajs.mjs BOOTSTRAP SCENARIO PREFIX` with NODE_PATH naming the folder that has kafkajs;
-// exits 0 when the scenario holds. kafkajs consumes in groups only, so what it produced is read back
-// by the caller: `produced` prints one line of JSON per topic, and the topics are left to the caller.
+// Called as `kafkajs.mjs BOOTSTRAP SCENARIO PREFIX` with NODE_PATH naming the folder that has
+// kafkajs; exits 0 when the scenario holds. kafkajs consumes in groups only, so what it produced is
+// read back by the caller: `produced` prints one line of JSON per topic, and the topics are left to
+// the caller.
 
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'

@@ -1,7 +1,7 @@
 //! A broker under test: the built `ottla` on free ports and a folder of its own, or another broker.
 //!
-//! A broker that was started here is killed when its value is dropped. Its log goes to a file in its
-//! folder, and the end of it is part of every error.
+//! A broker that was started here is killed when its value is dropped. Its log goes to a file in
+//! its folder, and the end of it is part of every error.
 
 use crate::process::{self, root};
 use anyhow::{Context as _, Result, bail};

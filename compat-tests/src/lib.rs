@@ -1,10 +1,10 @@
 //! Black-box tests: unmodified clients against the built binary, over TCP and HTTP only.
 //!
-//! This library starts and ends brokers on free ports and in temporary folders ([`broker`]), runs the
-//! clients' programs with a time limit ([`process`]), knows the clients and what each of them can do
-//! ([`clients`]), and keeps the page with the result ([`matrix`]). [`wire`] speaks just enough of the
-//! protocol by hand to send what no client would. It ends only processes that it started, and it
-//! knows no crate of ours: what it finds is what a user would find.
+//! This library starts and ends brokers on free ports and in temporary folders ([`broker`]), runs
+//! the clients' programs with a time limit ([`process`]), knows the clients and what each of them
+//! can do ([`clients`]), and keeps the page with the result ([`matrix`]). [`wire`] speaks just
+//! enough of the protocol by hand to send what no client would. It ends only processes that it
+//! started, and it knows no crate of ours: what it finds is what a user would find.
 
 pub mod broker;
 pub mod clients;

@@ -1,7 +1,7 @@
 //! The page with the client x scenario matrix: what it should say, and whether it does.
 //!
-//! The page is made from the results of a run. A cell that the run did not reach keeps what the page
-//! said before, so that running one client, or a machine without Java, changes nothing else.
+//! The page is made from the results of a run. A cell that the run did not reach keeps what the
+//! page said before, so that running one client, or a machine without Java, changes nothing else.
 
 use crate::clients::{CLIENTS, Client};
 use crate::process::root;
@@ -89,11 +89,11 @@ fn earlier_cell<'a>(page: &'a str, title: &str, scenario: Scenario) -> Option<&'
 const HEAD: &str = "\
 # Compatibility
 
-Each row is a client as its makers publish it, unmodified; each cell is a small real scenario that it
-does against the built broker in the test suite. This page is written by `UPDATE=1 scripts/compat`
-and compared by `scripts/test`.
+Each row is a client as its makers publish it, unmodified; each cell is a small real scenario that
+it does against the built broker in the test suite. This page is written by
+`UPDATE=1 scripts/compat` and compared by `scripts/test`.
 
-\"yes\": works, checked. \"-\": not something this client does. \"not checked\": nobody has run it yet.
+\"yes\": works, checked. \"-\": not something this client does. \"not checked\": nobody has run it.
 
 ";
 

@@ -1,5 +1,5 @@
-//! The Rust client (librdkafka), as far as the tests need it: admin calls, a producer that remembers
-//! what was acknowledged, and a reader of one partition.
+//! The Rust client (librdkafka), as far as the tests need it: admin calls, a producer that
+//! remembers what was acknowledged, and a reader of one partition.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};

@@ -1,5 +1,6 @@
-//! A data folder that is full, read-only, taken, or somebody else's; a port that is in use. Each is a
-//! clear error on the way up, or Kafka's error code later; nobody else is harmed, nothing is lost.
+//! A data folder that is full, read-only, taken, or somebody else's; a port that is in use. Each is
+//! a clear error on the way up, or Kafka's error code later; nobody else is harmed, nothing is
+//! lost.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ottla_compat_tests::broker::{Broker, Settings};

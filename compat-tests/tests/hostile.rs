@@ -1,5 +1,6 @@
-//! What no client sends: broken frames, claims that are lies, wrong checksums, crowds of connections
-//! that say nothing. Each is refused or closed; nobody else notices, and memory stays where it was.
+//! What no client sends: broken frames, claims that are lies, wrong checksums, crowds of
+//! connections that say nothing. Each is refused or closed; nobody else notices, and memory stays
+//! where it was.
 
 use anyhow::{Context as _, Result, ensure};
 use ottla_compat_tests::broker::Broker;
