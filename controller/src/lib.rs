@@ -13,7 +13,7 @@
 //! keys.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::type_complexity))]
 
 pub mod command;
 pub mod decide;

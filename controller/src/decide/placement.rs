@@ -4,7 +4,6 @@
 //! partition does not use yet come first.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use ottla_protocol::types::BrokerId;
 use rand::Rng;
@@ -23,8 +22,7 @@ pub(super) struct Circle {
 
 impl Circle {
     pub(super) fn new(brokers: &BrokersImage) -> Circle {
-        let mut by_rack: BTreeMap<(Option<Arc<str>>, Option<BrokerId>), Vec<BrokerId>> =
-            BTreeMap::new();
+        let mut by_rack = BTreeMap::<_, Vec<BrokerId>>::new();
         for broker in brokers.alive() {
             let own = broker.rack.is_none().then_some(broker.id);
             by_rack

@@ -108,13 +108,8 @@ pub(super) fn store_snapshot(
         let path = snapshot_path(*old);
         disk.remove(&path).map_err(ControllerError::io(path))?;
     }
-    Ok(indexes
-        .iter()
-        .rev()
-        .take(SNAPSHOTS_KEPT)
-        .last()
-        .copied()
-        .unwrap_or(metadata.index))
+    let oldest = indexes.len().saturating_sub(SNAPSHOTS_KEPT);
+    Ok(indexes.get(oldest).copied().unwrap_or(metadata.index))
 }
 
 /// Puts a damaged snapshot aside, where it is not taken for one but can be looked at.

@@ -63,7 +63,7 @@ impl Store {
             bootstrap(&*disk, members)?;
             return Store::open(disk, members);
         }
-        let hard_state = state::load_hard_state(&*disk)?.ok_or(damaged("no hard state"))?;
+        let hard_state = state::load_hard_state(&*disk)?.ok_or_else(|| damaged("no hard state"))?;
         let (newest, before) = readable_snapshots(&*disk, &indexes)?;
         let image = image_of(&newest)?;
         let mut store = Store {
