@@ -16,7 +16,7 @@ mod producer_ids;
 mod topics;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use rand::Rng;
 

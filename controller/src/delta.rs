@@ -162,9 +162,11 @@ impl MetadataDelta {
                 &[]
             }
         };
-        for (index, partition) in (0i32..).zip(&after.partitions) {
-            if old_partitions.get(index as usize) != Some(partition) {
-                self.note_partition(after.id, index);
+        // Partitions do not go away, but images may be compared backwards.
+        let count = after.partitions.len().max(old_partitions.len());
+        for (index, partition) in (0..count).zip(0i32..) {
+            if old_partitions.get(index) != after.partitions.get(index) {
+                self.note_partition(after.id, partition);
             }
         }
     }

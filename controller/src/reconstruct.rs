@@ -16,6 +16,9 @@ use crate::record::{ConfigResource, MetadataRecord};
 
 pub use crate::raft::History;
 
+#[cfg(test)]
+mod tests;
+
 /// One entry of the metadata log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HistoryEntry {
@@ -56,12 +59,12 @@ pub enum Difference {
         id: TopicId,
         name: Arc<str>,
     },
-    /// Partitions are never removed, but with their topic.
+    /// Partitions go only with their topic, unless images are compared backwards.
     Partition {
         topic: Arc<str>,
         partition: i32,
         before: Option<PartitionImage>,
-        after: PartitionImage,
+        after: Option<PartitionImage>,
     },
     Config {
         resource: ConfigResource,
@@ -166,14 +169,11 @@ fn diff_partitions(
         };
         let old = before.topics.by_id(*id);
         for partition in partitions {
-            let Some(after) = topic.partition(*partition) else {
-                continue;
-            };
             found.push(Difference::Partition {
                 topic: topic.name.clone(),
                 partition: *partition,
                 before: old.and_then(|old| old.partition(*partition)).cloned(),
-                after: after.clone(),
+                after: topic.partition(*partition).cloned(),
             });
         }
     }
@@ -215,9 +215,12 @@ impl fmt::Display for Difference {
                 after,
             } => {
                 write!(f, "partition {topic}-{partition}: ")?;
-                match before {
-                    None => write!(f, "new, {}", PartitionText(after)),
-                    Some(old) => write!(f, "{} -> {}", PartitionText(old), PartitionText(after)),
+                match (before, after) {
+                    (None, Some(new)) => write!(f, "new, {}", PartitionText(new)),
+                    (Some(old), Some(new)) => {
+                        write!(f, "{} -> {}", PartitionText(old), PartitionText(new))
+                    }
+                    (_, None) => f.write_str("gone"),
                 }
             }
             Difference::Config {

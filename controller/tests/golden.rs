@@ -1,18 +1,26 @@
-//! Bytes of released formats. What `tests/golden/` holds was written by a release and must stay
-//! readable, byte by byte the same meaning, for ever. A new record type or version adds lines; no
-//! line is ever changed or removed. `UPDATE_GOLDEN=1` appends lines for records that have none yet.
+//! Bytes of released formats: single records, and whole directories as a crash left them. What
+//! `tests/golden/` holds was written by a release and must stay readable, byte by byte the same
+//! meaning, for ever. A new record type or version adds lines; no line is ever changed or removed.
+//! `UPDATE_GOLDEN=1` appends lines for records that have none yet.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
+use ottla_controller::command::{CreateTopics, NewTopic, RegisterBroker, TopicDefaults};
+use ottla_controller::decide::supported_features;
 use ottla_controller::record::{
     BrokerEndpoint, BrokerEpoch, BrokerRegistrationRecord, ConfigResource, FeatureRange,
     MetadataRecord, PartitionChangeRecord, PartitionEpoch, PartitionRecord, decode_batch,
     encode_batch,
 };
+use ottla_controller::{Command, Controller, ControllerOptions};
 use ottla_protocol::types::{BrokerId, LeaderEpoch, ProducerId, TopicId};
+use ottla_storage::disk::memory::Crash;
+use ottla_storage::disk::{Disk, MemoryDisk, read_file, write_file_atomically};
 use uuid::Uuid;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/records.txt");
@@ -173,4 +181,116 @@ fn records_of_every_release_are_read_and_written_as_that_release_did() {
     if appended != text {
         std::fs::write(FILE, appended).unwrap();
     }
+}
+
+const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metadata.1");
+const IMAGE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/golden/metadata.1.image.txt"
+);
+const DIRECTORIES: [&str; 2] = ["ottla-metadata", "ottla-metadata/log"];
+
+/// A small cluster: some of it in a snapshot, some of it in the log behind it.
+fn write_metadata(disk: &MemoryDisk) {
+    let options = ControllerOptions {
+        snapshot_entries: 5,
+        ..ControllerOptions::single(BrokerId(1), 42)
+    };
+    let now = Instant::now();
+    let mut controller = Controller::open(Arc::new(disk.clone()), options, now).unwrap();
+    let BrokerRegistrationRecord {
+        endpoints,
+        rack,
+        log_dirs,
+        ..
+    } = registration();
+    let mut commands = vec![Command::RegisterBroker(RegisterBroker {
+        broker_id: BrokerId(1),
+        cluster_id: None,
+        incarnation_id: Uuid::from_u128(1),
+        endpoints,
+        features: supported_features(),
+        rack,
+        log_dirs,
+    })];
+    commands.extend(["a", "b", "c", "d", "e", "f"].map(|name| {
+        Command::CreateTopics(CreateTopics {
+            topics: vec![NewTopic {
+                name: Arc::from(name),
+                partitions: 2,
+                replication_factor: 1,
+                assignments: Vec::new(),
+                configs: [(Arc::from("retention.ms"), Arc::from("5"))].into(),
+            }],
+            defaults: TopicDefaults {
+                partitions: 1,
+                replication_factor: 1,
+            },
+            validate_only: false,
+        })
+    }));
+    for command in commands {
+        controller.submit(command, 1_700_000_000_000);
+        controller.poll(now).unwrap();
+    }
+    disk.crash(Crash::Process);
+}
+
+fn save(disk: &MemoryDisk) {
+    for directory in DIRECTORIES {
+        let path = Path::new(DIRECTORY).join(directory);
+        std::fs::create_dir_all(&path).unwrap();
+        for entry in disk
+            .list(directory)
+            .unwrap()
+            .into_iter()
+            .filter(|entry| !entry.is_dir)
+        {
+            let bytes = read_file(disk, &format!("{directory}/{}", entry.name), 1 << 20).unwrap();
+            std::fs::write(path.join(&entry.name), bytes).unwrap();
+        }
+    }
+}
+
+fn load() -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    for directory in DIRECTORIES {
+        disk.create_dir(directory).unwrap();
+        for entry in std::fs::read_dir(Path::new(DIRECTORY).join(directory)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                let path = format!("{directory}/{}", entry.file_name().to_str().unwrap());
+                let bytes = std::fs::read(entry.path()).unwrap();
+                write_file_atomically(&disk, &path, &bytes).unwrap();
+            }
+        }
+    }
+    disk
+}
+
+fn image(disk: &MemoryDisk) -> Vec<MetadataRecord> {
+    let options = ControllerOptions::single(BrokerId(1), 7);
+    let opened = Controller::open(Arc::new(disk.clone()), options, Instant::now());
+    opened.unwrap().image().snapshot()
+}
+
+#[test]
+fn a_metadata_directory_of_every_release_is_opened_with_everything_in_it() {
+    if !Path::new(IMAGE).exists() {
+        assert!(
+            std::env::var_os("UPDATE_GOLDEN").is_some(),
+            "no golden directory"
+        );
+        let disk = MemoryDisk::new();
+        write_metadata(&disk);
+        save(&disk);
+        std::fs::write(IMAGE, hex(&encode_batch(&image(&disk)))).unwrap();
+    }
+    let expected = decode_batch(&unhex(&std::fs::read_to_string(IMAGE).unwrap())).unwrap();
+    assert_eq!(image(&load()), expected);
+    let topics = expected
+        .iter()
+        .filter(|r| matches!(r, MetadataRecord::Topic { .. }))
+        .count();
+    assert_eq!(topics, 6);
 }

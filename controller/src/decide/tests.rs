@@ -1,7 +1,7 @@
 //! Decisions as stories (command in, records and reply out), and the laws that hold for any
 //! sequence of commands.
 
-mod laws;
+pub(crate) mod laws;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -100,6 +100,27 @@ fn everything_is_there_again_after_a_restart_and_epochs_go_on() {
 }
 
 #[test]
+fn restarts_with_the_same_seed_do_not_draw_the_same_ids_again() {
+    let disk = MemoryDisk::new();
+    let mut drawn = std::collections::BTreeSet::new();
+    for start in 0..4 {
+        let mut alone = Alone::open(&disk, 1).unwrap();
+        alone.register(start).unwrap();
+        alone.create("again").unwrap();
+        drawn.insert(alone.controller.image().topics.by_name("again").unwrap().id);
+        let topics = vec![TopicRef::Name(Arc::from("again"))];
+        alone.run(Command::DeleteTopics { topics }).unwrap();
+    }
+    assert_eq!(drawn.len(), 4);
+}
+
+#[test]
+fn a_controller_may_live_on_a_thread_of_its_own() {
+    fn may_move<T: Send>() {}
+    may_move::<Controller>();
+}
+
+#[test]
 fn the_first_events_after_a_restart_tell_the_whole_image() {
     let disk = MemoryDisk::new();
     {
@@ -373,4 +394,51 @@ fn files_of_a_later_release_are_refused() {
             ..
         })
     ));
+}
+
+#[test]
+fn damaged_files_are_survived_or_refused_but_never_panic() {
+    let story = || {
+        let disk = MemoryDisk::new();
+        let mut alone = Alone::open(&disk, 1).unwrap();
+        alone.register(1).unwrap();
+        (0..8).for_each(|i| drop(alone.create(&format!("topic-{i}")).unwrap()));
+        drop(alone);
+        disk
+    };
+    let files = |disk: &MemoryDisk| {
+        let mut files = Vec::new();
+        for directory in ["ottla-metadata", "ottla-metadata/log"] {
+            for entry in disk
+                .list(directory)
+                .unwrap()
+                .into_iter()
+                .filter(|entry| !entry.is_dir)
+            {
+                files.push((format!("{directory}/{}", entry.name), entry.len_bytes));
+            }
+        }
+        files
+    };
+    let (mut survived, mut refused) = (0, 0);
+    for (path, len_bytes) in files(&story()) {
+        for position in (0..len_bytes).step_by(11) {
+            for cut in [false, true] {
+                let disk = story();
+                let byte = read_file(&disk, &path, 1 << 20).unwrap()[position as usize];
+                match cut {
+                    false => disk.corrupt(&path, position, &[!byte]).unwrap(),
+                    true => disk.open(&path).unwrap().truncate(position).unwrap(),
+                }
+                match Alone::open(&disk, 1) {
+                    Ok(alone) => {
+                        alone.controller.image().check_invariants();
+                        survived += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+    }
+    assert!(survived > 50 && refused > 10, "{survived} {refused}");
 }

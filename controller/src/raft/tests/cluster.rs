@@ -237,6 +237,53 @@ fn only_the_leader_takes_commands_and_others_name_it() {
     let leader = Some(BrokerId(leader as i32));
     let refused = CommandReply::Refused(Refusal::NotLeader { leader });
     assert_eq!(bus.replies.get(&(other, ticket)), Some(&refused));
+    // A follower knows how far it is itself, and no more.
+    let quorum = bus.nodes[other].controller.as_ref().unwrap().quorum();
+    assert_eq!(quorum.leader, leader);
+    for voter in quorum.voters {
+        assert_eq!(
+            voter.log_end_offset.is_some(),
+            voter.id == BrokerId(other as i32)
+        );
+    }
+}
+
+#[test]
+fn a_node_whose_disk_was_replaced_refuses_messages_instead_of_dying_of_them() {
+    let mut bus = Bus::new(12, 3);
+    bus.run(&Command::RegisterBroker(registration(0, 1)));
+    bus.settle();
+    let leader = bus.wait_for_leader();
+    let replaced = (leader + 1) % 3;
+    bus.stop(replaced, Crash::Process);
+    bus.nodes[replaced].disk = MemoryDisk::new();
+    bus.start(replaced);
+    bus.weather = CALM;
+    bus.step();
+    let committed = bus.image(leader).applied.0.unsigned_abs();
+    let message = ::raft::eraftpb::Message {
+        msg_type: MessageType::MsgHeartbeat as i32,
+        from: raft_id(BrokerId(leader as i32)),
+        to: raft_id(BrokerId(replaced as i32)),
+        term: bus.nodes[leader]
+            .controller
+            .as_ref()
+            .unwrap()
+            .node
+            .raft
+            .term,
+        commit: committed,
+        ..::raft::eraftpb::Message::default()
+    };
+    let empty = bus.nodes[replaced].controller.as_mut().unwrap();
+    let refused = empty.step(BrokerId(leader as i32), &wire::encode(&message));
+    assert!(matches!(refused, Err(StepError::BeyondLog)), "{refused:?}");
+    // The next leader knows nothing of what the node once had, and brings it up.
+    bus.stop(leader, Crash::Process);
+    bus.run_ms(4_000);
+    bus.start(leader);
+    bus.run(&create("after"));
+    assert!(bus.settle().topics.by_name("after").is_some());
 }
 
 #[test]
