@@ -310,7 +310,7 @@ impl Log {
 
     /// Lets go of bookkeeping about transactions that are replicated now.
     pub fn high_watermark_advanced(&mut self, high_watermark: Offset) {
-        self.producers.high_watermark_advanced(high_watermark);
+        self.producers.forget_replicated(high_watermark);
     }
 
     /// Lets go of memory that can be loaded again: the tail, and the handles and indexes of all

@@ -218,7 +218,10 @@ impl Log {
                 continue;
             };
             let grown = segment.size_bytes.saturating_sub(index.persisted.at_bytes);
-            let wanted = at < active || all || grown >= ACTIVE_INDEX_STEP_BYTES;
+            // Aborted transactions below the checkpoint must all be in the file: recovery looks
+            // for later ones only.
+            let aborted = index.aborted.len() > index.persisted.aborted;
+            let wanted = at < active || all || aborted || grown >= ACTIVE_INDEX_STEP_BYTES;
             if wanted && !index.persisted.covers(index) {
                 index_writes(&self.dir, segment, index, &mut checkpoint.writes);
                 checkpoint
@@ -375,6 +378,8 @@ fn all_of(segment: &Segment, index: &SegmentIndex) -> Persisted {
 }
 
 /// The entries that are not in the files yet; all of them when the files are not to be trusted.
+/// The offset index comes last: recovery goes on from its last entry, so the others must not lag
+/// behind it, and each file is synced before the next is written.
 fn index_writes(dir: &str, segment: &Segment, index: &SegmentIndex, writes: &mut Vec<FileWrite>) {
     let from = match index.persisted.sound {
         true => index.persisted,
@@ -390,24 +395,23 @@ fn index_writes(dir: &str, segment: &Segment, index: &SegmentIndex, writes: &mut
         });
     };
     push(
-        SegmentFile::OffsetIndex,
-        from.offsets * index::OFFSET_ENTRY_BYTES,
-        index::encode_offsets(&index.offsets[from.offsets..]),
-        false,
-    );
-    push(
         SegmentFile::TimeIndex,
         from.times * index::TIME_ENTRY_BYTES,
         index::encode_times(&index.times[from.times..]),
         false,
     );
-    if !index.aborted_known {
-        return;
+    if index.aborted_known {
+        push(
+            SegmentFile::TransactionIndex,
+            from.aborted * index::ABORTED_ENTRY_BYTES,
+            index::encode_aborted(&index.aborted[from.aborted..]),
+            index.aborted.is_empty(),
+        );
     }
     push(
-        SegmentFile::TransactionIndex,
-        from.aborted * index::ABORTED_ENTRY_BYTES,
-        index::encode_aborted(&index.aborted[from.aborted..]),
-        index.aborted.is_empty(),
+        SegmentFile::OffsetIndex,
+        from.offsets * index::OFFSET_ENTRY_BYTES,
+        index::encode_offsets(&index.offsets[from.offsets..]),
+        false,
     );
 }

@@ -168,9 +168,11 @@ impl SegmentIndex {
             .map_or(0, |index| self.times[index].relative)
     }
 
-    /// Drops everything about offsets at or above `relative` and positions at or above `position`.
-    /// The caller recomputes `largest` from the last offset entry on.
-    pub(crate) fn truncate(&mut self, relative: u64, position: u32, base: Offset) {
+    /// Drops everything about offsets at or above `relative` and positions at or above `position`;
+    /// true if there was any. The caller then recomputes `largest` from the last offset entry on,
+    /// and removes the files: entries that speak of offsets to come must not be found there.
+    pub(crate) fn truncate(&mut self, relative: u64, position: u32, base: Offset) -> bool {
+        let before = (self.offsets.len(), self.times.len(), self.aborted.len());
         let keep = self.offsets.partition_point(|entry| {
             u64::from(entry.relative) < relative && entry.position < position
         });
@@ -182,10 +184,11 @@ impl SegmentIndex {
         self.aborted
             .retain(|entry| ((entry.last_offset - base) as u64) < relative);
         self.largest = self.times.last().copied();
-        self.persisted.offsets = self.persisted.offsets.min(self.offsets.len());
-        self.persisted.times = self.persisted.times.min(self.times.len());
-        self.persisted.aborted = self.persisted.aborted.min(self.aborted.len());
-        self.persisted.at_bytes = self.persisted.at_bytes.min(position);
+        let changed = before != (self.offsets.len(), self.times.len(), self.aborted.len());
+        if changed {
+            self.persisted = Persisted::default();
+        }
+        changed
     }
 
     /// True when one more entry would pass the configured size of an index file.

@@ -320,7 +320,7 @@ impl Producers {
     }
 
     /// Forgets completed transactions that are replicated now.
-    pub(crate) fn high_watermark_advanced(&mut self, high_watermark: Offset) {
+    pub fn forget_replicated(&mut self, high_watermark: Offset) {
         if !self.unreplicated.is_empty() {
             self.unreplicated
                 .retain(|_, completed| completed.last_offset >= high_watermark);

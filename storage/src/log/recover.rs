@@ -44,6 +44,8 @@ struct Walk {
     /// The segment (by base offset) whose index is continued, and from which position.
     resume_base: Offset,
     resume_position: u64,
+    /// The first segment follows from what is known to be durable.
+    connected: bool,
     buffer: Vec<u8>,
     report: RecoveryReport,
 }
@@ -61,7 +63,10 @@ enum Ended {
 impl Log {
     pub(super) fn recover(&mut self, open: &OpenLog) -> Result<RecoveryReport, LogError> {
         let mut report = RecoveryReport::default();
-        self.log_start_offset = self.log_start_offset.max(self.segments_start());
+        let connected = self.is_connected(open);
+        if connected {
+            self.log_start_offset = self.log_start_offset.max(self.segments_start());
+        }
         let snapshot = self.newest_snapshot(Offset(i64::MAX), &mut report);
         let trusted = match open.clean {
             true => Offset(i64::MAX),
@@ -75,8 +80,16 @@ impl Log {
         let epochs_known = self.load_epochs(trusted);
         report.epochs_rebuilt = !epochs_known && !self.segments.is_empty();
         let mut walk = self.plan_walk(trusted, report)?;
+        walk.connected = connected;
         self.walk_segments(&mut walk)?;
         self.finish_recovery(open, walk)
+    }
+
+    /// Whether the first segment is where the log may start. One that starts above everything that
+    /// was ever durable is the rest of a log whose beginning is lost.
+    fn is_connected(&self, open: &OpenLog) -> bool {
+        let first = self.segments_start();
+        open.clean || first <= self.log_start_offset.max(open.recovery_point)
     }
 
     /// The newest sound snapshot at or below an offset. Those that are not sound are removed.
@@ -124,10 +137,14 @@ impl Log {
             producers_from: self.segments_start(),
             resume_base: self.segments_start(),
             resume_position: 0,
+            connected: true,
             buffer: vec![0; WALK_BYTES],
             report: RecoveryReport::default(),
         };
-        let Some(resume) = self.segments.get(self.segment_of(trusted)) else {
+        // Not the segment that starts at the trusted offset but the one before: it may have been
+        // sealed since, and its indexes not be written to their end.
+        let last_trusted = Offset(trusted.0.saturating_sub(1));
+        let Some(resume) = self.segments.get(self.segment_of(last_trusted)) else {
             walk.report = report;
             return Ok(walk);
         };
@@ -188,9 +205,10 @@ impl Log {
             false => self.segment_of(walk.resume_base.min(walk.producers_from)),
         };
         let mut later: VecDeque<Segment> = self.segments.split_off(first).into();
-        if let Some(first) = later.front() {
-            self.log_end_offset = first.base_offset;
-        }
+        self.log_end_offset = match later.front() {
+            Some(first) if walk.connected => first.base_offset,
+            _ => self.log_start_offset,
+        };
         while let Some(mut segment) = later.pop_front() {
             let base = segment.base_offset;
             let gap = base.0 - self.log_end_offset.0;
@@ -200,9 +218,21 @@ impl Log {
                 later.push_front(segment);
                 return self.cut(walk, path, 0, Fault::Offsets, later);
             }
-            self.log_end_offset = self.log_end_offset.max(base);
+            if gap < 0 {
+                // Two files claim the same offsets, and both are trusted: nobody can tell which.
+                let (path, fault) = (segment.path(&self.dir), Fault::Offsets);
+                return Err(LogError::Corrupt {
+                    path,
+                    position: 0,
+                    fault,
+                });
+            }
+            self.log_end_offset = base;
             if base > walk.resume_base {
                 segment.set_index(SegmentIndex::empty());
+            }
+            if let Some(index) = self.segments.last_mut().and_then(Segment::loaded_index_mut) {
+                index.close_times();
             }
             self.segments.push(segment);
             if let Ended::Cut { position, fault } = self.walk_segment(walk, later.is_empty())? {
@@ -472,7 +502,8 @@ impl Log {
             self.directory.changes = 1;
             self.directory.new = true;
         }
-        if report.checked_batches > 0 || report.truncated_bytes > 0 {
+        let removed = self.remove_unsound_indexes(walk.resume_base)?;
+        if removed || report.checked_batches > 0 || report.truncated_bytes > 0 {
             self.sync_recovered(walk.resume_base)?;
         }
         self.recovery_point = self.log_end_offset;
@@ -487,6 +518,22 @@ impl Log {
             self.truncate_fully_and_start_at(self.log_start_offset)?;
         }
         Ok(report)
+    }
+
+    /// Index files that do not say what was found: they would be trusted once the recovery point
+    /// has moved past them. The next checkpoint writes them anew.
+    fn remove_unsound_indexes(&self, from: Offset) -> Result<bool, LogError> {
+        let mut removed = false;
+        for segment in &self.segments[self.segment_of(from)..] {
+            if segment
+                .loaded_index()
+                .is_some_and(|index| !index.persisted.sound)
+            {
+                self.remove_index_files(segment.base_offset)?;
+                removed = true;
+            }
+        }
+        Ok(removed)
     }
 
     /// What was recovered is acknowledged and built upon from now on: it must be durable.

@@ -13,6 +13,7 @@ use ottla_protocol::types::Offset;
 use super::Log;
 use super::checkpoint::remove_if_there;
 use super::error::LogError;
+use super::index::Persisted;
 use super::scan::{LOOKUP_BYTES, ScanError};
 use super::segment::{INDEX_FILES, path};
 use crate::layout::SegmentFile;
@@ -64,11 +65,14 @@ impl Log {
     }
 
     /// Removes segments that lie wholly below the log start, oldest first; answers how many. The
-    /// active segment stays. Reads that are under way keep their files.
+    /// active segment stays, and so does what lies above the last checkpoint: the producer state
+    /// could not be rebuilt without it. Reads that are under way keep their files. The caller has
+    /// saved the log start before.
     pub fn delete_segments_below_log_start(&mut self) -> Result<usize, LogError> {
         self.check_usable()?;
         let mut deleted = 0;
-        while self.segments.len() > 1 && self.segment_end(0) <= self.log_start_offset {
+        let deletable = self.log_start_offset.min(self.checkpointed);
+        while self.segments.len() > 1 && self.segment_end(0) <= deletable {
             let base = self.segments[0].base_offset;
             self.remove_segment_files(base)?;
             let snapshot = path(&self.dir, base, SegmentFile::ProducerSnapshot);
@@ -78,8 +82,6 @@ impl Log {
             self.size_bytes -= u64::from(segment.size_bytes);
             deleted += 1;
         }
-        self.recovery_point = self.recovery_point.max(self.segments_start());
-        self.checkpointed = self.checkpointed.min(self.recovery_point);
         Ok(deleted)
     }
 
@@ -124,6 +126,8 @@ impl Log {
         self.remove_snapshots_above(end)?;
         self.remove_segments_after(at)?;
         self.index(at)?;
+        self.remove_index_files(self.segments[at].base_offset)?;
+        self.sync_directory()?;
         let segment = &mut self.segments[at];
         let file = Arc::clone(segment.file(&*self.disk, &self.dir)?);
         file.truncate(u64::from(cut))
@@ -179,7 +183,15 @@ impl Log {
     }
 
     pub(super) fn remove_segment_files(&self, base: Offset) -> Result<(), LogError> {
-        for kind in [SegmentFile::Log].into_iter().chain(INDEX_FILES) {
+        let log = path(&self.dir, base, SegmentFile::Log);
+        remove_if_there(&*self.disk, &log).map_err(|error| LogError::io(log, error))?;
+        self.remove_index_files(base)
+    }
+
+    /// Index files are written in place and trusted below the recovery point: whoever cuts a
+    /// segment removes them, or they would speak of what was cut once that point has moved on.
+    pub(super) fn remove_index_files(&self, base: Offset) -> Result<(), LogError> {
+        for kind in INDEX_FILES {
             let path = path(&self.dir, base, kind);
             remove_if_there(&*self.disk, &path).map_err(|error| LogError::io(path, error))?;
         }
@@ -204,6 +216,7 @@ impl Log {
             return Ok(());
         };
         index.truncate(relative, cut, base);
+        index.persisted = Persisted::default();
         let from = index
             .offsets
             .last()

@@ -191,7 +191,7 @@ fn the_first_unstable_offset_waits_for_open_and_unreplicated_transactions() {
         None
     );
     assert_eq!(producers.first_unstable(Offset(16)), None);
-    producers.high_watermark_advanced(Offset(16));
+    producers.forget_replicated(Offset(16));
     assert!(producers.unreplicated.is_empty());
     producers.check_invariants();
 }
@@ -287,7 +287,7 @@ proptest! {
                 offset += i64::from(count);
             }
         }
-        producers.high_watermark_advanced(Offset(offset));
+        producers.forget_replicated(Offset(offset));
         producers.check_invariants();
         let bytes = snapshot::encode(&producers);
         let read = snapshot::decode(&bytes, Offset(offset)).unwrap();

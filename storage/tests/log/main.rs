@@ -1,0 +1,10 @@
+//! The log against a model: random histories, every crash point, damage of every kind, on the
+//! memory disk. Seeds and counts are fixed, so a failure repeats; its message names the seed.
+#![allow(clippy::unwrap_used)]
+
+mod crashes;
+mod faults;
+mod hostile;
+mod model;
+mod torn;
+mod world;
