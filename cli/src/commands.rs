@@ -1,7 +1,10 @@
 //! The command tree: one module per noun, each with its arguments and a `run`.
 
+pub(crate) mod config;
 pub(crate) mod consume;
+pub(crate) mod dev;
 pub(crate) mod produce;
+pub(crate) mod server;
 pub(crate) mod topic;
 
 use ottla_protocol::messages::{self as api, StrBytes};

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use arguments::ClientArgs;
-use commands::{consume, produce, topic};
+use commands::{config, consume, dev, produce, server, topic};
 use output::{OutputFormat, say};
 
 /// A Kafka wire-protocol compatible, distributed commit log.
@@ -30,6 +30,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run one broker with no configuration at all
+    Dev(dev::DevArgs),
+    /// Run a broker from Kafka's server.properties
+    Server(server::ServerArgs),
+    /// Check configuration files
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Create, show and change topics
     #[command(subcommand, visible_alias = "t")]
     Topic(topic::TopicCommand),
@@ -42,6 +49,9 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
+        Command::Dev(args) => dev::run(args),
+        Command::Server(args) => server::run(&args),
+        Command::Config(command) => config::run(&command, cli.client.output),
         Command::Topic(command) => topic::run(command, &cli.client),
         Command::Produce(args) => produce::run(&args, &cli.client),
         Command::Consume(args) => consume::run(&args, &cli.client),

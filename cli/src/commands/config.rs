@@ -21,8 +21,12 @@ pub(crate) enum ConfigCommand {
 pub(crate) fn run(command: &ConfigCommand, output: OutputFormat) -> Outcome {
     let ConfigCommand::Check { file } = command;
     let report = check::report(file).map_err(|error| {
-        Fault::new("E1401", Exit::Failed, format!("{} cannot be checked", file.display()))
-            .why(error.to_string())
+        Fault::new(
+            "E1401",
+            Exit::Failed,
+            format!("{} cannot be checked", file.display()),
+        )
+        .why(error.to_string())
     })?;
     let mut table = Table::new(&["line", "key", "value", "verdict", "remark"]);
     let mut unknown = 0;
@@ -34,12 +38,22 @@ pub(crate) fn run(command: &ConfigCommand, output: OutputFormat) -> Outcome {
             Verdict::Invalid(error) => ("INVALID", vec![error.problem.to_string()]),
             Verdict::Unknown { suggestion } => {
                 unknown += 1;
-                ("unknown", suggestion.iter().map(|key| format!("did you mean {key}?")).collect())
+                (
+                    "unknown",
+                    suggestion
+                        .iter()
+                        .map(|key| format!("did you mean {key}?"))
+                        .collect(),
+                )
             }
         };
         remarks.extend(key.remarks.iter().map(ToString::to_string));
         table.row(vec![
-            if key.line > 0 { json!(key.line) } else { json!(null) },
+            if key.line > 0 {
+                json!(key.line)
+            } else {
+                json!(null)
+            },
             json!(key.key),
             json!(key.value),
             json!(verdict),
@@ -48,11 +62,17 @@ pub(crate) fn run(command: &ConfigCommand, output: OutputFormat) -> Outcome {
     }
     table.print(output);
     if !report.is_valid() {
-        return Err(Fault::new("E1402", Exit::Failed, "a broker would not start with this file")
-            .hint("the lines marked INVALID say what is wrong"));
+        return Err(Fault::new(
+            "E1402",
+            Exit::Failed,
+            "a broker would not start with this file",
+        )
+        .hint("the lines marked INVALID say what is wrong"));
     }
     if unknown > 0 && output == OutputFormat::Table {
-        say(&format!("{unknown} unknown keys: they are ignored, with a warning at start"));
+        say(&format!(
+            "{unknown} unknown keys: they are ignored, with a warning at start"
+        ));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use ottla_broker::config::load::Sources;
+use ottla_broker::logging::Output;
 use ottla_broker::start::Storage;
 
 use super::server::{refused, start, until_stopped};
@@ -39,29 +40,36 @@ pub(crate) fn run(args: DevArgs) -> Outcome {
         pair("node.id", "1".into()),
         pair("process.roles", "broker,controller".into()),
         pair("listeners", format!("PLAINTEXT://localhost:{}", args.port)),
-        pair("ottla.http.listeners", format!("http://127.0.0.1:{}", args.http_port)),
+        pair(
+            "ottla.http.listeners",
+            format!("http://127.0.0.1:{}", args.http_port),
+        ),
         pair("log.dirs", args.data.display().to_string()),
         pair("group.initial.rebalance.delay.ms", "0".into()),
         pair("log.segment.bytes", (128 << 20).to_string()),
         pair("ottla.log.level", "warn".into()),
     ];
-    let storage = if args.memory { Storage::Memory } else { Storage::Disk };
-    let running = start(sources.load().map_err(refused)?, storage)?;
+    let storage = if args.memory {
+        Storage::Memory
+    } else {
+        Storage::Disk
+    };
+    let running = start(sources.load().map_err(refused)?, storage, Output::Stderr)?;
     let ready_ms = began.elapsed().as_millis();
     let kept = match storage {
         Storage::Disk => format!("data in {} (kept)", args.data.display()),
         Storage::Memory => "data in memory (gone at the end)".to_owned(),
     };
-    let kafka: Vec<String> =
-        running.kafka_addresses().iter().map(|(_, address)| address.to_string()).collect();
+    let kafka: Vec<String> = running
+        .kafka_addresses()
+        .iter()
+        .map(|(_, address)| address.to_string())
+        .collect();
     say(&format!(
         "  ottla {}  single node, {kept}, {ready_ms} ms to ready",
         env!("CARGO_PKG_VERSION")
     ));
     say(&format!("  Kafka    {}", kafka.join(", ")));
-    for address in running.http_addresses() {
-        say(&format!("  HTTP     http://{address}/metrics  /live  /ready"));
-    }
     say("  Try:     echo hello | ottla produce greetings");
     say("           ottla consume greetings -n 1");
     say("  Ctrl-C stops it cleanly");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ottla_broker::broker::Broker;
 use ottla_broker::config::load::{LoadError, Loaded, Sources};
-use ottla_broker::logging;
+use ottla_broker::logging::{self, Output};
 use ottla_broker::start::{Running, StartError, Storage};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,17 +29,23 @@ pub(crate) fn run(args: &ServerArgs) -> Outcome {
         Sources::from_system(args.config.as_deref(), &args.overrides).map_err(refused)?;
     sources.insecure = args.insecure;
     let loaded = sources.load().map_err(refused)?;
-    let running = start(loaded, Storage::Disk)?;
+    let running = start(loaded, Storage::Disk, Output::Stdout)?;
     // What container tooling waits for, as Kafka prints it.
     println!("Transitioning from RECOVERY to RUNNING (Kafka Server started)");
     until_stopped(running)
 }
 
 /// Starts a broker after saying what there is to say about its configuration.
-pub(super) fn start(loaded: Loaded, storage: Storage) -> Outcome<Running> {
+pub(super) fn start(loaded: Loaded, storage: Storage, output: Output) -> Outcome<Running> {
     let Loaded { config, notices } = loaded;
-    logging::init(&config).map_err(|error| {
-        Fault::new("E1403", Exit::Failed, "logging cannot be set up").why(error.to_string())
+    logging::init(
+        config.log_format,
+        &config.log_level,
+        Some(config.node_id),
+        output,
+    )
+    .map_err(|error| {
+        Fault::new("E1403", Exit::Usage, "logging cannot be set up").why(error.to_string())
     })?;
     for notice in &notices {
         if notice.is_warning() {
@@ -53,7 +59,9 @@ pub(super) fn start(loaded: Loaded, storage: Storage) -> Outcome<Running> {
 
 /// Waits for Ctrl-C, SIGTERM or the end of the broker, and stops it cleanly.
 pub(super) fn until_stopped(running: Running) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let failure = runtime
         .and_then(|runtime| {
             runtime.block_on(async {
@@ -71,27 +79,29 @@ pub(super) fn until_stopped(running: Running) -> Outcome {
         })?;
     let stopped = running.stop();
     if let Some(error) = failure {
-        return Err(Fault::new("E1405", Exit::Failed, "the broker ended by itself")
-            .why(error.to_string())
-            .hint("free disk space or repair the disk, then start it again: nothing is lost"));
+        return Err(
+            Fault::new("E1405", Exit::Failed, "the broker ended by itself")
+                .why(error.to_string())
+                .hint("free disk space or repair the disk, then start it again: nothing is lost"),
+        );
     }
     stopped.map_err(|error| {
         Fault::new("E1406", Exit::Failed, "the shutdown was not clean").why(error.to_string())
     })
 }
 
-fn refused(error: LoadError) -> Fault {
+pub(super) fn refused(error: LoadError) -> Fault {
     Fault::new("E1401", Exit::Usage, "the configuration is refused")
         .why(error.to_string())
         .hint("`ottla config check FILE` explains a file key by key")
 }
 
 fn not_started(error: &StartError) -> Fault {
-    let fault = Fault::new("E1407", Exit::Failed, "the broker did not start").why(error.to_string());
+    let fault =
+        Fault::new("E1407", Exit::Failed, "the broker did not start").why(error.to_string());
     match error {
-        StartError::Bind(_) => {
-            fault.hint("is another broker running? choose another port with --override listeners=...")
-        }
+        StartError::Bind(_) => fault
+            .hint("is another broker running? choose another port with --override listeners=..."),
         StartError::LogDir(_) => fault.hint("one directory belongs to one broker of one cluster"),
         _ => fault,
     }
