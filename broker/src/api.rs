@@ -6,6 +6,8 @@
 //! checks that, and that every range lies inside what the codec decodes is checked while
 //! compiling.
 
+pub mod document;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -138,6 +140,8 @@ pub const APIS: &[Api] = &[
     row!(DeleteAclsRequest, 1 - 3, cluster => handlers::acls::delete),
     row!(DescribeConfigsRequest, 1 - 4, configs => handlers::describe_configs::handle),
     row!(AlterConfigsRequest, 0 - 2, configs => handlers::alter_configs::replace),
+    row!(AlterReplicaLogDirsRequest, 1 - 2, logs => handlers::alter_replica_log_dirs::handle),
+    row!(DescribeLogDirsRequest, 1 - 4, logs => handlers::describe_log_dirs::handle),
     row!(CreatePartitionsRequest, 0 - 3, topics => handlers::create_partitions::handle),
     row!(CreateDelegationTokenRequest, 1 - 3, cluster => handlers::delegation_tokens::create),
     row!(RenewDelegationTokenRequest, 1 - 2, cluster => handlers::delegation_tokens::renew),
@@ -160,6 +164,7 @@ pub const APIS: &[Api] = &[
         cluster => handlers::scram_credentials::describe
     ),
     row!(AlterUserScramCredentialsRequest, 0 - 0, cluster => handlers::scram_credentials::alter),
+    row!(DescribeQuorumRequest, 0 - 2, cluster => handlers::describe_quorum::handle),
     row!(UpdateFeaturesRequest, 0 - 2, cluster => handlers::update_features::handle),
     row!(DescribeClusterRequest, 0 - 2, cluster => handlers::describe_cluster::handle),
     row!(UnregisterBrokerRequest, 0 - 0, cluster => handlers::unregister_broker::handle),

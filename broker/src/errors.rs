@@ -1,7 +1,9 @@
-//! What every error of the crates below means to a Kafka client: one exhaustive mapping per error enum.
+//! What every error of the crates below means to a Kafka client: one exhaustive mapping per error
+//! enum.
 //!
-//! A new variant does not compile until it has a code here, and the table test does not pass until it has a
-//! row. Codes are chosen by what the client can do: the ones it retries by itself only where a retry helps.
+//! A new variant does not compile until it has a code here, and the table test does not pass until
+//! it has a row. Codes are chosen by what the client can do: the ones it retries by itself only
+//! where a retry helps.
 
 use std::error::Error;
 
@@ -16,6 +18,7 @@ use ottla_protocol::topic_name::TopicNameError;
 
 use crate::config::alter::AlterError;
 use crate::context::TimedOut;
+use crate::logging::LevelError;
 
 /// An error that has an answer in Kafka's protocol.
 pub trait ToErrorCode: Error {
@@ -179,6 +182,18 @@ impl ToErrorCode for AlterError {
             | AlterError::NotADefault { .. }
             | AlterError::NullValue { .. }
             | AlterError::DuplicateKey { .. } => ErrorCode::INVALID_REQUEST,
+        }
+    }
+}
+
+impl ToErrorCode for LevelError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            LevelError::Level { .. } | LevelError::Levels { .. } | LevelError::Logger { .. } => {
+                ErrorCode::INVALID_CONFIG
+            }
+            LevelError::RootIsNeeded => ErrorCode::INVALID_REQUEST,
+            LevelError::TooMany => ErrorCode::POLICY_VIOLATION,
         }
     }
 }

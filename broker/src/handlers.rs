@@ -3,6 +3,7 @@
 
 pub mod acls;
 pub mod alter_configs;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod client_quotas;
 pub mod create_partitions;
@@ -11,6 +12,8 @@ pub mod delegation_tokens;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_log_dirs;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
 pub mod fetch;
@@ -19,6 +22,7 @@ mod hosted;
 pub mod init_producer_id;
 pub mod list_config_resources;
 pub mod list_offsets;
+mod loggers;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod partition_reassignments;

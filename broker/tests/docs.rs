@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use ottla_broker::{config, metrics};
+use ottla_broker::{api, config, metrics};
 
 /// Compares a page with what its table generates, or rewrites it.
 fn check(page: &str, generated: &str) {
@@ -37,4 +37,9 @@ fn the_page_of_the_configuration_equals_its_tables() {
 #[test]
 fn the_page_of_the_metrics_equals_its_table() {
     check("metrics.md", &metrics::document::page());
+}
+
+#[test]
+fn the_page_of_the_protocol_equals_its_table() {
+    check("apis.md", &api::document::page());
 }

@@ -1,12 +1,19 @@
-//! The table of errors: every variant, what it is told as, and that its text is fit to be told.
+//! The table of errors: every variant, what it is told as, and that its text is fit to be told. The
+//! page `docs/reference/errors.md` is made from it; `UPDATE=1 cargo test -p ottla-broker errors`
+//! rewrites it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
-use ottla_protocol::types::{BrokerId, TopicId};
+use ottla_protocol::batch::{BatchError, Compression};
+use ottla_protocol::types::{BrokerId, LeaderEpoch, Offset, TopicId};
+use ottla_storage::log::{AppendError, Fault, InvalidRecord, LogError, ProducerError, ReadError};
 
 use super::*;
 use crate::config::ValueError;
+use crate::partition::PartitionError;
 
 fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
     let name: Arc<str> = Arc::from("t");
@@ -81,6 +88,11 @@ fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
         AlterError::NotADefault { key: key() } => INVALID_REQUEST;
         AlterError::NullValue { key: key() } => INVALID_REQUEST;
         AlterError::DuplicateKey { key: key() } => INVALID_REQUEST;
+        LevelError::Level { level: "LOUD".to_owned() } => INVALID_CONFIG;
+        LevelError::Levels { levels: "LOUD".to_owned() } => INVALID_CONFIG;
+        LevelError::Logger { logger: "elsewhere".to_owned() } => INVALID_CONFIG;
+        LevelError::RootIsNeeded => INVALID_REQUEST;
+        LevelError::TooMany => POLICY_VIOLATION;
         RegisterBrokerError::InconsistentClusterId { actual: name.clone() }
             => INCONSISTENT_CLUSTER_ID;
         RegisterBrokerError::InvalidBrokerId => INVALID_REGISTRATION;
@@ -103,7 +115,70 @@ fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
         UpdateFeaturesError::NotADowngrade { name: name.clone(), current: 1, requested: 1 }
             => INVALID_UPDATE_VERSION;
     }
+    record_rows(&mut rows);
     rows
+}
+
+/// Errors of partitions, logs and batches.
+fn record_rows(rows: &mut Vec<(Box<dyn ToErrorCode>, ErrorCode)>) {
+    let (asked, current) = (LeaderEpoch(1), LeaderEpoch(2));
+    let [offset, log_start_offset, log_end_offset] = [9, 0, 5].map(Offset);
+    let path = || "t-0/00000000000000000000.log".to_owned();
+    let source = || std::io::Error::other("no space left on device");
+    let fault = Fault::Crc;
+    macro_rules! rows {
+        ($($error:expr => $code:ident;)*) => {
+            $(rows.push((Box::new($error), ErrorCode::$code));)*
+        };
+    }
+    rows! {
+        PartitionError::Offline => KAFKA_STORAGE_ERROR;
+        PartitionError::NotHosted => NOT_LEADER_OR_FOLLOWER;
+        PartitionError::FencedLeaderEpoch { asked, current } => FENCED_LEADER_EPOCH;
+        PartitionError::UnknownLeaderEpoch { asked: current, current: asked }
+            => UNKNOWN_LEADER_EPOCH;
+        AppendError::MessageTooLarge { size_bytes: 2, max_bytes: 1 } => MESSAGE_TOO_LARGE;
+        AppendError::RecordListTooLarge { size_bytes: 2, max_bytes: 1 } => RECORD_LIST_TOO_LARGE;
+        AppendError::InvalidTimestamp { timestamp: 1 } => INVALID_TIMESTAMP;
+        AppendError::UnsupportedCompression => UNSUPPORTED_COMPRESSION_TYPE;
+        AppendError::LeaderEpoch { got: asked, current } => FENCED_LEADER_EPOCH;
+        AppendError::OffsetNotDense { got: offset, log_end_offset } => UNKNOWN_SERVER_ERROR;
+        AppendError::OffsetsExhausted => UNKNOWN_SERVER_ERROR;
+        AppendError::InvalidRecord(InvalidRecord::BaseOffset) => INVALID_RECORD;
+        AppendError::InvalidRecord(InvalidRecord::Count) => INVALID_RECORD;
+        AppendError::InvalidRecord(InvalidRecord::Control) => INVALID_RECORD;
+        AppendError::InvalidRecord(InvalidRecord::ControlRecords) => INVALID_RECORD;
+        AppendError::InvalidRecord(InvalidRecord::Sequence) => INVALID_RECORD;
+        AppendError::InvalidRecord(InvalidRecord::KeyMissing { index: 3 }) => INVALID_RECORD;
+        AppendError::InvalidRecord(InvalidRecord::OffsetDelta { index: 3, delta: 7 })
+            => INVALID_RECORD;
+        AppendError::InvalidRecord(InvalidRecord::LogAppendTime) => INVALID_TIMESTAMP;
+        AppendError::InvalidRecord(InvalidRecord::Codec) => UNSUPPORTED_COMPRESSION_TYPE;
+        AppendError::Producer(ProducerError::OutOfOrderSequence { got: 5, last: 3 })
+            => OUT_OF_ORDER_SEQUENCE_NUMBER;
+        AppendError::Producer(ProducerError::InvalidEpoch { got: 1, current: 2 })
+            => INVALID_PRODUCER_EPOCH;
+        AppendError::Producer(ProducerError::InvalidTransactionState) => INVALID_TXN_STATE;
+        AppendError::Producer(ProducerError::CoordinatorFenced { got: 1, current: 2 })
+            => TRANSACTION_COORDINATOR_FENCED;
+        AppendError::Log(LogError::Poisoned) => KAFKA_STORAGE_ERROR;
+        LogError::Io { path: path(), source: source() } => KAFKA_STORAGE_ERROR;
+        LogError::SegmentTooLarge { path: path(), size_bytes: 1 << 31 } => KAFKA_STORAGE_ERROR;
+        LogError::Corrupt { path: path(), position: 7, fault } => CORRUPT_MESSAGE;
+        LogError::OffsetOutOfRange { offset, log_start_offset, log_end_offset }
+            => OFFSET_OUT_OF_RANGE;
+        ReadError::OffsetOutOfRange { offset, log_start_offset, log_end_offset }
+            => OFFSET_OUT_OF_RANGE;
+        ReadError::Corrupt { path: path(), position: 7, fault } => CORRUPT_MESSAGE;
+        ReadError::Io { path: path(), source: source() } => KAFKA_STORAGE_ERROR;
+        BatchError::Truncated { needed: 61, available: 9 } => CORRUPT_MESSAGE;
+        BatchError::Length { batch_length: 5 } => CORRUPT_MESSAGE;
+        BatchError::Magic { magic: 1 } => UNSUPPORTED_FOR_MESSAGE_FORMAT;
+        BatchError::Trailing { trailing: 4 } => INVALID_RECORD;
+        BatchError::Codec { codec: 7 } => UNSUPPORTED_COMPRESSION_TYPE;
+        BatchError::TooLarge => MESSAGE_TOO_LARGE;
+        BatchError::Compress { codec: Compression::Zstd } => UNKNOWN_SERVER_ERROR;
+    }
 }
 
 #[test]
@@ -128,5 +203,57 @@ fn every_message_is_one_short_line() {
         codes
             .iter()
             .all(|code| !code.is_ok() && code.name() != "UNKNOWN")
+    );
+}
+
+const INTRODUCTION: &str = "\
+# Errors
+
+What this broker tells clients, by Kafka's error code. *Retried* says whether clients send the same
+request again by themselves. The texts are examples: they reach the client where the answer has room
+for one, and name what was asked for.
+
+This page is generated from the table in `broker/src/errors/tests.rs`, which holds one example of
+every error below the protocol. Errors of the protocol itself (a bad acks value, an unknown resource
+type) are told by the handlers and explained in their answers.
+
+| code | name | retried | told when, for example |
+|--:|---|---|---|
+";
+
+fn page() -> String {
+    let mut by_code = BTreeMap::<ErrorCode, BTreeSet<String>>::new();
+    for (error, code) in rows() {
+        by_code.entry(code).or_default().insert(error.to_string());
+    }
+    let mut page = INTRODUCTION.to_owned();
+    for (code, messages) in by_code {
+        let retried = if code.retriable() { "yes" } else { "no" };
+        let messages: Vec<String> = messages
+            .iter()
+            .map(|text| text.replace('|', "\\|"))
+            .collect();
+        let _ = writeln!(
+            page,
+            "| {} | {} | {retried} | {} |",
+            code.0,
+            code.name(),
+            messages.join("<br>")
+        );
+    }
+    page
+}
+
+#[test]
+fn the_page_of_the_errors_equals_their_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/errors.md");
+    let generated = page();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &generated).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == generated,
+        "errors.md is not what its table generates; run UPDATE=1 cargo test -p ottla-broker errors"
     );
 }

@@ -1,4 +1,5 @@
-//! DescribeAcls, CreateAcls, DeleteAcls: there is no authorizer, so there is no list to read or change.
+//! DescribeAcls, CreateAcls, DeleteAcls: there is no authorizer, so there is no list to read or
+//! change.
 
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::create_acls_response::AclCreationResult;

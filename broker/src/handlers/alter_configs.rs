@@ -1,8 +1,9 @@
-//! IncrementalAlterConfigs and AlterConfigs: changes of the configuration of topics, brokers, the default of
-//! all brokers and groups, which are replicated, and of this process's log levels, which are not.
+//! IncrementalAlterConfigs and AlterConfigs: changes of the configuration of topics, brokers, the
+//! default of all brokers and groups, which are replicated, and of this process's log levels, which
+//! are not.
 //!
-//! Values are checked here against the tables of keys; who exists, and what a list is appended to, is decided
-//! by the controller. Each resource succeeds or fails on its own, with all of its keys.
+//! Values are checked here against the tables of keys; who exists, and what a list is appended to,
+//! is decided by the controller. Each resource succeeds or fails on its own, with all of its keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::config::alter::{self, Change, Operation, Target};
 use crate::config::{broker_key, group_key, topic_key};
 use crate::context::{RequestContext, TimedOut};
 use crate::errors::Failure;
+use crate::handlers::loggers::{self, LoggerChange};
 use crate::handlers::resource::Resource;
 use crate::handlers::wire::{owned, unexpected};
 use crate::reply::Reply;
@@ -37,7 +39,10 @@ struct Named {
 }
 
 /// What is wanted of one resource.
-type Wanted = ConfigAlteration;
+enum Wanted {
+    Replicated(ConfigAlteration),
+    Loggers(Vec<LoggerChange>),
+}
 
 /// One resource of a request on its way to an answer.
 struct Entry {
@@ -118,15 +123,16 @@ fn invalid_request(message: impl Into<String>) -> Failure {
 }
 
 fn no_log_levels() -> Failure {
-    invalid_request("log levels of this broker cannot be changed while it runs")
+    invalid_request("log levels are changed one by one, with IncrementalAlterConfigs")
 }
 
 fn no_client_metrics() -> Failure {
     invalid_request("this broker does not collect the metrics of clients")
 }
 
-/// Checks the changes as a whole against what is set now. What is sent on are the operations themselves, not
-/// their result: two clients that append to a list at the same time must both find their element in it.
+/// Checks the changes as a whole against what is set now. What is sent on are the operations
+/// themselves, not their result: two clients that append to a list at the same time must both find
+/// their element in it.
 fn incremental_change(
     configs: &Configs<'_>,
     resource: Resource,
@@ -135,7 +141,7 @@ fn incremental_change(
     let resource = match resource {
         Resource::Replicated(resource) => resource,
         Resource::ClientMetrics => return Err(no_client_metrics()),
-        Resource::Loggers => return Err(no_log_levels()),
+        Resource::Loggers => return loggers::changes(changes).map(Wanted::Loggers),
     };
     let mut wanted = Vec::with_capacity(changes.len());
     for change in changes {
@@ -172,7 +178,7 @@ fn incremental_change(
         Some((owned(change.key), op))
     });
     let change = ConfigChange::Incremental(ops.collect());
-    Ok(ConfigAlteration { resource, change })
+    Ok(Wanted::Replicated(ConfigAlteration { resource, change }))
 }
 
 /// Which table of keys applies.
@@ -221,7 +227,7 @@ fn replacement(
         .iter()
         .filter_map(|(key, value)| Some((owned(key), owned(value.as_ref()?))));
     let change = ConfigChange::Replace(pairs.collect());
-    Ok(ConfigAlteration { resource, change })
+    Ok(Wanted::Replicated(ConfigAlteration { resource, change }))
 }
 
 /// Sends what was accepted to the controller and gives every entry its answer, in the order asked.
@@ -232,8 +238,16 @@ fn alter(
 ) -> Reply<Vec<(Named, Result<(), Failure>)>> {
     refuse_repeated(&mut entries);
     let mut alterations = Vec::new();
-    for entry in &entries {
-        alterations.extend(entry.wanted.as_ref().ok().cloned());
+    for entry in &mut entries {
+        match &entry.wanted {
+            Ok(Wanted::Replicated(alteration)) => alterations.push(alteration.clone()),
+            Ok(Wanted::Loggers(changes)) if !validate_only => {
+                if let Err(failure) = loggers::apply(changes) {
+                    entry.wanted = Err(failure);
+                }
+            }
+            Ok(Wanted::Loggers(_)) | Err(_) => {}
+        }
     }
     if alterations.is_empty() {
         let outcomes = BTreeMap::new();
@@ -289,9 +303,12 @@ fn answers(
     outcomes: &Outcomes,
     otherwise: &Failure,
 ) -> Vec<(Named, Result<(), Failure>)> {
-    let answer = |wanted: Result<Wanted, Failure>| {
-        let outcome = outcomes.get(&wanted?.resource).cloned();
-        outcome.unwrap_or_else(|| Err(otherwise.clone()))
+    let answer = |wanted: Result<Wanted, Failure>| match wanted? {
+        Wanted::Loggers(_) => Ok(()),
+        Wanted::Replicated(alteration) => {
+            let outcome = outcomes.get(&alteration.resource).cloned();
+            outcome.unwrap_or_else(|| Err(otherwise.clone()))
+        }
     };
     entries
         .into_iter()

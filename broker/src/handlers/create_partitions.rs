@@ -1,4 +1,5 @@
-//! CreatePartitions: more partitions for topics that exist. The count asked for is the total afterwards.
+//! CreatePartitions: more partitions for topics that exist. The count asked for is the total
+//! afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! CreateTopics: each topic of the request is created or refused on its own, in one command to the
-//! controller. Answers when the topics are durable and visible here, or when the client's time is up.
+//! controller. Answers when the topics are durable and visible here, or when the client's time is
+//! up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

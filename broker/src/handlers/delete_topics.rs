@@ -1,5 +1,5 @@
-//! DeleteTopics: by name, or by id from version 6. Answers when the topics are gone here too; their files
-//! follow.
+//! DeleteTopics: by name, or by id from version 6. Answers when the topics are gone here too; their
+//! files follow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,8 +109,8 @@ fn refuse_all(entries: &mut [Entry], version: i16) {
     }
 }
 
-/// A topic that is meant twice, by its name or its id, is refused once; an entry that repeats another is
-/// dropped, so that every topic has one answer.
+/// A topic that is meant twice, by its name or its id, is refused once; an entry that repeats
+/// another is dropped, so that every topic has one answer.
 fn refuse_repeated(entries: &mut Vec<Entry>, image: &MetadataImage) {
     let meant = |entry: &Entry| match entry.target.as_ref().ok()? {
         TopicRef::Name(name) => Some(match image.topics.by_name(name) {

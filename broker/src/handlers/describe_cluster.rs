@@ -1,4 +1,5 @@
-//! DescribeCluster: the cluster's id, its brokers as one listener sees them, and whom to ask for changes.
+//! DescribeCluster: the cluster's id, its brokers as one listener sees them, and whom to ask for
+//! changes.
 
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::describe_cluster_response::DescribeClusterBroker;

@@ -1,5 +1,5 @@
-//! DescribeConfigs: every key of a topic, broker, group, the default of all brokers, or this process's log
-//! levels, with its value and where that comes from.
+//! DescribeConfigs: every key of a topic, broker, group, the default of all brokers, or this
+//! process's log levels, with its value and where that comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::broker::Configs;
 use crate::config::describe::{self, ConfigEntry};
 use crate::context::RequestContext;
 use crate::errors::Failure;
+use crate::handlers::loggers;
 use crate::handlers::resource::Resource;
 use crate::handlers::wire::text;
 use crate::reply::Reply;
@@ -54,7 +55,7 @@ fn entries(
     let parsed = Resource::parse(resource.resource_type, name, configs.node_id)?;
     let resource = match parsed {
         Resource::Replicated(resource) => resource,
-        Resource::Loggers => return Ok(Vec::new()),
+        Resource::Loggers => return Ok(loggers::entries()),
         Resource::ClientMetrics => {
             return Ok(describe::describe_client_metrics(
                 &BTreeMap::<String, String>::new(),

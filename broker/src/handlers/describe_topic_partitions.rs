@@ -1,5 +1,5 @@
-//! DescribeTopicPartitions: topics in the order of their names, a bounded number of partitions at a time,
-//! with a cursor to go on from.
+//! DescribeTopicPartitions: topics in the order of their names, a bounded number of partitions at a
+//! time, with a cursor to go on from.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

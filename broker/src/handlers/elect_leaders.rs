@@ -1,5 +1,5 @@
-//! ElectLeaders: makes the preferred replica the leader again. With one replica per partition the preferred
-//! one leads whenever its broker is there, so there is never anything to elect.
+//! ElectLeaders: makes the preferred replica the leader again. With one replica per partition the
+//! preferred one leads whenever its broker is there, so there is never anything to elect.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

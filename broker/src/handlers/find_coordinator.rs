@@ -1,6 +1,6 @@
-//! FindCoordinator: which broker looks after a group or a transactional id. This broker has no coordinators
-//! yet, so every well-formed key is answered with the retriable "not available", which is also what Kafka
-//! says while its own are not ready.
+//! FindCoordinator: which broker looks after a group or a transactional id. This broker has no
+//! coordinators yet, so every well-formed key is answered with the retriable "not available", which
+//! is also what Kafka says while its own are not ready.
 
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::find_coordinator_response::Coordinator;

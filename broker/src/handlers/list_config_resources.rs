@@ -1,5 +1,5 @@
-//! ListConfigResources: what can have a configuration. Version 0 knew client metrics only, which this broker
-//! does not collect.
+//! ListConfigResources: what can have a configuration. Version 0 knew client metrics only, which
+//! this broker does not collect.
 
 use ottla_controller::MetadataImage;
 use ottla_controller::record::ConfigResource as OurResource;

@@ -1,9 +1,10 @@
-//! Metadata: which brokers there are, which topics, who leads their partitions, seen from one listener.
-//! Asking for a topic may create it.
+//! Metadata: which brokers there are, which topics, who leads their partitions, seen from one
+//! listener. Asking for a topic may create it.
 //!
-//! An answer is made from one image. A topic that is created on the way is awaited for a moment, so that the
-//! client usually gets it in the first answer; if that takes too long it is told to ask again, which clients
-//! do by themselves. Authorization has no place here yet: everybody may describe everything.
+//! An answer is made from one image. A topic that is created on the way is awaited for a moment, so
+//! that the client usually gets it in the first answer; if that takes too long it is told to ask
+//! again, which clients do by themselves. Authorization has no place here yet: everybody may
+//! describe everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -136,7 +137,8 @@ fn asked(topics: Option<Vec<MetadataRequestTopic>>, version: i16) -> Asked {
     Asked::These(wanted)
 }
 
-/// Names that may become topics. Internal topics are made by whoever owns them, with their own settings.
+/// Names that may become topics. Internal topics are made by whoever owns them, with their own
+/// settings.
 fn creatable(asked: &Asked, image: &MetadataImage) -> Vec<Arc<str>> {
     let Asked::These(wanted) = asked else {
         return Vec::new();
@@ -256,7 +258,8 @@ impl Telling {
         MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(text(&image.cluster_id)))
-            // Every broker takes what a controller is asked and passes it on, so each may name itself.
+            // Every broker takes what a controller is asked and passes it on, so each may name
+            // itself.
             .with_controller_id(broker_id(self.node_id))
             .with_topics(topics)
             .with_cluster_authorized_operations(self.cluster_operations)

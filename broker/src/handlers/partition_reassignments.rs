@@ -1,6 +1,6 @@
-//! AlterPartitionReassignments and ListPartitionReassignments. Partitions do not move between brokers yet:
-//! the replicas they have may be "assigned" again, nothing is ever under way, and any other assignment is
-//! refused.
+//! AlterPartitionReassignments and ListPartitionReassignments. Partitions do not move between
+//! brokers yet: the replicas they have may be "assigned" again, nothing is ever under way, and any
+//! other assignment is refused.
 
 use std::collections::BTreeSet;
 

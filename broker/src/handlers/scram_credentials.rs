@@ -1,14 +1,14 @@
-//! DescribeUserScramCredentials and AlterUserScramCredentials: no user has credentials here, and none can
-//! be given any.
+//! DescribeUserScramCredentials and AlterUserScramCredentials: no user has credentials here, and
+//! none can be given any.
 
 use std::collections::BTreeSet;
 
 use ottla_protocol::error::ErrorCode;
-use ottla_protocol::messages::alter_user_scram_credentials_response::AlterUserScramCredentialsResult;
-use ottla_protocol::messages::describe_user_scram_credentials_response::DescribeUserScramCredentialsResult;
 use ottla_protocol::messages::{
     AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse,
     DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse, StrBytes,
+    alter_user_scram_credentials_response as altered,
+    describe_user_scram_credentials_response as described,
 };
 
 use crate::broker::Cluster;
@@ -30,7 +30,7 @@ pub fn describe(
         .map(|user| user.name.to_string())
         .collect();
     let results = users.into_iter().map(|user| {
-        DescribeUserScramCredentialsResult::default()
+        described::DescribeUserScramCredentialsResult::default()
             .with_user(text(user))
             .with_error_code(ErrorCode::RESOURCE_NOT_FOUND.0)
             .with_error_message(Some(StrBytes::from_static_str(NO_CREDENTIAL)))
@@ -63,7 +63,7 @@ pub fn alter(
             ),
             false => (ErrorCode::RESOURCE_NOT_FOUND, NO_CREDENTIAL),
         };
-        AlterUserScramCredentialsResult::default()
+        altered::AlterUserScramCredentialsResult::default()
             .with_user(text(user))
             .with_error_code(code.0)
             .with_error_message(Some(StrBytes::from_static_str(message)))

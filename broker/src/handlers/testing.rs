@@ -1,6 +1,6 @@
-//! A broker for handler tests: the real core and the real decider, without raft, sockets, threads or files.
-//! Requests go through the real door, as encoded frames in every version, so each call also proves that the
-//! request is decoded behind the guard and that the answer fits the version.
+//! A broker for handler tests: the real core and the real decider, without raft, sockets, threads
+//! or files. Requests go through the real door, as encoded frames in every version, so each call
+//! also proves that the request is decoded behind the guard and that the answer fits the version.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use ottla_controller::command::{CreateTopics, NewTopic, TopicDefaults};
 use ottla_controller::decide::{bootstrap, supported_features};
+use ottla_controller::raft::ReplicaState;
 use ottla_controller::record::{
     BrokerEndpoint, BrokerEpoch, BrokerRegistrationRecord, MetadataRecord,
 };
 use ottla_controller::{
     Command, CommandReply, Limits, MetadataDelta, MetadataImage, QuorumState, decide,
 };
+use ottla_protocol::batch::BatchBuilder;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
@@ -59,11 +61,15 @@ impl ControllerHandle for InlineController {
     }
 
     fn quorum(&self) -> QuorumState {
+        let voter = |id, end: Option<i64>| ReplicaState {
+            id: BrokerId(id),
+            log_end_offset: end.map(Offset),
+        };
         QuorumState {
             leader: Some(BrokerId(1)),
-            leader_epoch: 1,
-            high_watermark: Offset(1),
-            voters: Vec::new(),
+            leader_epoch: 3,
+            high_watermark: Offset(42),
+            voters: vec![voter(1, Some(42)), voter(2, None)],
             observers: Vec::new(),
         }
     }
@@ -122,11 +128,12 @@ impl TestBroker {
         records.push(registration(false));
         apply(&broker, &records);
         let signal = ConnectionSignal::new(|| {});
+        let now = broker.clock.now();
         TestBroker {
             broker,
             controller,
             signal,
-            now: Instant::now(),
+            now,
         }
     }
 
@@ -169,12 +176,26 @@ impl TestBroker {
         );
     }
 
+    /// Appends one batch of these values to a partition and returns its size in bytes.
+    pub(crate) fn append(&self, topic: &str, partition: i32, values: &[&[u8]]) -> i64 {
+        let partition = self.broker.partitions.get(topic, partition).unwrap();
+        let mut batch = BatchBuilder::new();
+        for value in values {
+            batch.append(1, None, Some(value), &[]);
+        }
+        let batch = batch.build().unwrap();
+        let size_bytes = batch.bytes().len();
+        partition.append(batch, 9, (self.now, 1), None).unwrap();
+        i64::try_from(size_bytes).unwrap()
+    }
+
     /// From now on the controller takes commands and never answers.
     pub(crate) fn silence_controller(&self) {
         self.controller.silent.store(true, Ordering::Relaxed);
     }
 
-    /// The only broker is no longer there, as far as the metadata knows; its partitions lose their leader.
+    /// The only broker is no longer there, as far as the metadata knows; its partitions lose their
+    /// leader.
     pub(crate) fn fence(&self) {
         apply(&self.broker, &[registration(true)]);
     }

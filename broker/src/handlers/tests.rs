@@ -7,8 +7,8 @@ use ottla_protocol::messages;
 use crate::api::APIS;
 use crate::handlers::testing::TestBroker;
 
-/// Asks each API, in every version it is served in, for what an empty request asks for. `call` panics when
-/// the answer does not fit the version.
+/// Asks each API, in every version it is served in, for what an empty request asks for. `call`
+/// panics when the answer does not fit the version.
 macro_rules! ask_everything {
     ($broker:expr, $($request:ident)*) => {{
         let mut asked = BTreeSet::new();
@@ -42,6 +42,8 @@ fn every_answer_fits_every_version_it_is_served_in() {
         DeleteAclsRequest
         DescribeConfigsRequest
         AlterConfigsRequest
+        AlterReplicaLogDirsRequest
+        DescribeLogDirsRequest
         CreatePartitionsRequest
         CreateDelegationTokenRequest
         RenewDelegationTokenRequest
@@ -55,6 +57,7 @@ fn every_answer_fits_every_version_it_is_served_in() {
         AlterClientQuotasRequest
         DescribeUserScramCredentialsRequest
         AlterUserScramCredentialsRequest
+        DescribeQuorumRequest
         UpdateFeaturesRequest
         DescribeClusterRequest
         UnregisterBrokerRequest
@@ -73,7 +76,8 @@ fn every_answer_fits_every_version_it_is_served_in() {
     }
 }
 
-/// APIs that Kafka 4.3 serves and this broker does not yet: clients change what they do when they see them.
+/// APIs that Kafka 4.3 serves and this broker does not yet: clients change what they do when they
+/// see them.
 const SWITCHES: &[i16] = &[68, 69, 71, 72, 76, 77, 78, 79, 88, 89];
 
 #[test]

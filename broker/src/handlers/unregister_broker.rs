@@ -1,4 +1,5 @@
-//! UnregisterBroker: forgets a broker that will not come back. One that is running is not forgotten.
+//! UnregisterBroker: forgets a broker that will not come back. One that is running is not
+//! forgotten.
 
 use ottla_controller::{Command, CommandReply};
 use ottla_protocol::error::ErrorCode;

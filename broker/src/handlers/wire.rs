@@ -1,7 +1,7 @@
 //! The few words that several handlers translate between our types and the wire's.
 //!
-//! Strings are copied into the answer, never out of a request into long-lived state: a string of a decoded
-//! request pins its whole frame.
+//! Strings are copied into the answer, never out of a request into long-lived state: a string of a
+//! decoded request pins its whole frame.
 
 use std::sync::Arc;
 
@@ -13,15 +13,16 @@ use ottla_protocol::types::BrokerId;
 use crate::config::ListenerName;
 use crate::errors::Failure;
 
-/// Operations on a topic as a bit field: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS,
-/// ALTER_CONFIGS. Without an authorizer everybody may do everything.
+/// Operations on a topic as a bit field: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE,
+/// DESCRIBE_CONFIGS, ALTER_CONFIGS. Without an authorizer everybody may do everything.
 pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
 pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 /// What the wire says when nobody asked.
 pub(super) const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 
-/// Topics that brokers keep for themselves; clients hide them by default and never create them by accident.
+/// Topics that brokers keep for themselves; clients hide them by default and never create them by
+/// accident.
 const INTERNAL_TOPICS: &[&str] = &[
     "__consumer_offsets",
     "__transaction_state",

@@ -43,7 +43,14 @@ impl ToErrorCode for InvalidRecord {
         match self {
             InvalidRecord::LogAppendTime => ErrorCode::INVALID_TIMESTAMP,
             InvalidRecord::Codec => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            _ => ErrorCode::INVALID_RECORD,
+            InvalidRecord::BaseOffset
+            | InvalidRecord::Count
+            | InvalidRecord::Control
+            | InvalidRecord::ControlRecords
+            | InvalidRecord::Sequence
+            | InvalidRecord::KeyMissing { .. }
+            | InvalidRecord::OffsetDelta { .. }
+            | InvalidRecord::Record { .. } => ErrorCode::INVALID_RECORD,
         }
     }
 }

@@ -353,3 +353,63 @@ fn a_slow_controller_is_answered_with_a_timeout() {
     let response = broker.call_until_timeout(1, incremental(&[(TOPIC, "a", ops)]));
     assert_eq!(response.responses[0].error_code, 7);
 }
+
+#[test]
+fn log_levels_change_at_once_and_are_told_by_describe() {
+    use ottla_protocol::messages::DescribeConfigsRequest;
+    use ottla_protocol::messages::describe_configs_request::DescribeConfigsResource;
+    const LOGGER: &str = "ottla_broker::handlers::changed_by_a_test";
+    let broker = TestBroker::new();
+    let level = || {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(8)
+            .with_resource_name(text("1"))
+            .with_configuration_keys(Some(vec![text(LOGGER), text("root")]));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let response = broker.call(4, request);
+        let rows = &response.results[0].configs;
+        assert!(
+            rows.iter()
+                .any(|row| &*row.name == "root" && row.config_source == 6)
+        );
+        let row = rows.iter().find(|row| &*row.name == LOGGER);
+        row.map(|row| row.value.as_deref().unwrap().to_owned())
+    };
+    assert_eq!(level(), None);
+    let validate = incremental(&[(8, "1", &[(LOGGER, SET, Some("debug"))])]);
+    broker.call(1, validate.with_validate_only(true));
+    assert_eq!(level(), None);
+    assert_eq!(alter(&broker, 8, "1", &[(LOGGER, SET, Some("debug"))]), 0);
+    assert_eq!(level().as_deref(), Some("DEBUG"));
+    let refused: &[(&[Op<'_>], i16)] = &[
+        (&[(LOGGER, SET, Some("LOUD"))], 40),
+        (&[("kafka.server", SET, Some("INFO"))], 40),
+        (&[("kafka.server", DELETE, None)], 40),
+        (&[("root", DELETE, None)], 42),
+        (&[(LOGGER, APPEND, Some("INFO"))], 42),
+        (&[(LOGGER, 9, Some("INFO"))], 42),
+        (&[(LOGGER, SET, None)], 42),
+        (
+            &[(LOGGER, SET, Some("INFO")), (LOGGER, SET, Some("WARN"))],
+            42,
+        ),
+        (
+            &[
+                (LOGGER, SET, Some("INFO")),
+                ("kafka.server", SET, Some("WARN")),
+            ],
+            40,
+        ),
+    ];
+    for (ops, code) in refused {
+        assert_eq!(alter(&broker, 8, "1", ops), *code, "{ops:?}");
+    }
+    assert_eq!(alter(&broker, 8, "7", &[(LOGGER, SET, Some("INFO"))]), 42);
+    assert_eq!(
+        level().as_deref(),
+        Some("DEBUG"),
+        "all changes of a request or none"
+    );
+    assert_eq!(alter(&broker, 8, "1", &[(LOGGER, DELETE, None)]), 0);
+    assert_eq!(level(), None);
+}

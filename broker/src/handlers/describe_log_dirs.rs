@@ -1,0 +1,90 @@
+//! DescribeLogDirs: where the partitions of this broker lie and how large they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ottla_protocol::error::ErrorCode;
+use ottla_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use ottla_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+
+use crate::broker::{LogDir, Logs};
+use crate::context::RequestContext;
+use crate::handlers::wire::{text, wire_name};
+use crate::partition::Partition;
+use crate::partition::map::HostedTopic;
+use crate::reply::Reply;
+
+/// What the wire says when a size is not known.
+const UNKNOWN_BYTES: i64 = -1;
+
+/// Topics and partitions asked for; `None`: all.
+type Asked = Option<BTreeMap<String, BTreeSet<i32>>>;
+
+pub fn handle(
+    logs: Logs<'_>,
+    _ctx: &RequestContext<'_>,
+    request: DescribeLogDirsRequest,
+) -> Reply<DescribeLogDirsResponse> {
+    let asked: Asked = request.topics.map(|topics| {
+        let mut asked = BTreeMap::<String, BTreeSet<i32>>::new();
+        for topic in topics {
+            asked
+                .entry(topic.topic.0.to_string())
+                .or_default()
+                .extend(topic.partitions);
+        }
+        asked
+    });
+    let hosted = logs.partitions.topics();
+    let results = (0..).zip(&logs.log_dirs.0).map(|(index, dir)| {
+        // Partitions live in the first directory; the others are there but empty.
+        let hosted: &[_] = if index == 0 { &hosted } else { &[] };
+        result(
+            dir,
+            hosted
+                .iter()
+                .filter_map(|topic| told(topic, &asked))
+                .collect(),
+        )
+    });
+    Reply::Now(DescribeLogDirsResponse::default().with_results(results.collect()))
+}
+
+fn result(dir: &LogDir, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsResult {
+    let result = DescribeLogDirsResult::default()
+        .with_log_dir(text(&dir.path))
+        .with_total_bytes(UNKNOWN_BYTES)
+        .with_topics(topics);
+    match dir.disk.free_bytes() {
+        Ok(free) => result.with_usable_bytes(i64::try_from(free).unwrap_or(i64::MAX)),
+        Err(error) => {
+            tracing::warn!(log_dir = %dir.path, %error, "the log directory cannot be examined");
+            result.with_error_code(ErrorCode::KAFKA_STORAGE_ERROR.0)
+        }
+    }
+}
+
+fn told(topic: &HostedTopic, asked: &Asked) -> Option<DescribeLogDirsTopic> {
+    let wanted = match asked {
+        Some(asked) => Some(asked.get(&*topic.name)?),
+        None => None,
+    };
+    let hosted = topic.partitions.iter().flatten();
+    let wanted = hosted.filter(|p| wanted.is_none_or(|wanted| wanted.contains(&p.index)));
+    let partitions: Vec<_> = wanted.map(|partition| told_partition(partition)).collect();
+    (!partitions.is_empty()).then(|| {
+        DescribeLogDirsTopic::default()
+            .with_name(wire_name(&topic.name))
+            .with_partitions(partitions)
+    })
+}
+
+fn told_partition(partition: &Partition) -> DescribeLogDirsPartition {
+    DescribeLogDirsPartition::default()
+        .with_partition_index(partition.index)
+        .with_partition_size(i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests;
