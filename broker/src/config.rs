@@ -101,8 +101,6 @@ pub struct Config {
     pub io_threads: usize,
     /// Budget of the shared tails of recent batches, over all partitions.
     pub tail_memory_bytes: u64,
-    /// Budget of mapped sealed segments.
-    pub map_memory_bytes: u64,
     /// Budget of open segment files; 0: derived from the process's descriptor limit.
     pub max_open_files: usize,
     /// How long a write of durability class `interval` may stay unflushed.
@@ -203,7 +201,6 @@ impl Config {
             worker_threads: 0,
             io_threads: 0,
             tail_memory_bytes: 0,
-            map_memory_bytes: 0,
             max_open_files: 0,
             durability_interval_ms: 0,
             log_format: LogFormat::Auto,

@@ -186,7 +186,8 @@ pub(super) const KEYS: &[Key] = &[
         "Time between writes of the file that holds the logs' start offsets.",
     )
     .at_least(0)
-    .sets(|c, v| c.log_flush_start_offset_checkpoint_interval_ms = v.integer().unsigned_abs()),
+    .sets(|c, v| c.log_flush_start_offset_checkpoint_interval_ms = v.integer().unsigned_abs())
+    .idle(why::CHECKPOINTS),
     int(
         "log.index.interval.bytes",
         "4096",

@@ -130,7 +130,8 @@ pub(super) const KEYS: &[Key] = &[
         "-1",
         "Most bytes of requests read but not answered yet, over all connections; -1 for no limit.",
     )
-    .sets(|c, v| c.queued_max_request_bytes = u64::try_from(v.integer()).ok().filter(|n| *n > 0)),
+    .sets(|c, v| c.queued_max_request_bytes = u64::try_from(v.integer()).ok().filter(|n| *n > 0))
+    .idle(why::IN_FLIGHT),
     int(
         "queued.max.requests",
         "500",

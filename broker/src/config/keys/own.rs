@@ -75,13 +75,6 @@ pub(super) const KEYS: &[Key] = &[
     )
     .grammar(log_levels)
     .sets(|c, v| v.text().clone_into(&mut c.log_level)),
-    long(
-        "ottla.map.memory.bytes",
-        "1073741824",
-        "Most address space used for mapping sealed segments; least recently used maps go first.",
-    )
-    .at_least(0)
-    .sets(|c, v| c.map_memory_bytes = v.integer().unsigned_abs()),
     int(
         "ottla.max.open.files",
         "0",

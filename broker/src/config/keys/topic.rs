@@ -70,7 +70,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .between(-1, 9)
     .synonyms(&[("compression.gzip.level", 1)])
-    .sets_topic(|t, v| t.compression_gzip_level = v.i32()),
+    .sets_topic(|t, v| t.compression_gzip_level = v.i32())
+    .idle(why::RECOMPRESSION),
     int(
         "compression.lz4.level",
         "9",
@@ -78,7 +79,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .between(1, 17)
     .synonyms(&[("compression.lz4.level", 1)])
-    .sets_topic(|t, v| t.compression_lz4_level = v.i32()),
+    .sets_topic(|t, v| t.compression_lz4_level = v.i32())
+    .idle(why::RECOMPRESSION),
     text(
         "compression.type",
         "producer",
@@ -95,7 +97,8 @@ pub const TOPIC_KEYS: &[Key] = &[
             "zstd" => Compression::Zstd,
             _ => Compression::Producer,
         }
-    }),
+    })
+    .idle(why::RECOMPRESSION),
     int(
         "compression.zstd.level",
         "3",
@@ -103,7 +106,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .between(-131_072, 22)
     .synonyms(&[("compression.zstd.level", 1)])
-    .sets_topic(|t, v| t.compression_zstd_level = v.i32()),
+    .sets_topic(|t, v| t.compression_zstd_level = v.i32())
+    .idle(why::RECOMPRESSION),
     long(
         "delete.retention.ms",
         "86400000",
@@ -120,7 +124,8 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .at_least(0)
     .synonyms(&[("log.segment.delete.delay.ms", 1)])
-    .sets_topic(|t, v| t.file_delete_delay_ms = v.integer()),
+    .sets_topic(|t, v| t.file_delete_delay_ms = v.integer())
+    .idle(why::RETENTION),
     long(
         "flush.messages",
         "9223372036854775807",
@@ -335,7 +340,8 @@ pub const TOPIC_KEYS: &[Key] = &[
         ("log.roll.jitter.ms", 1),
         ("log.roll.jitter.hours", HOUR_MS),
     ])
-    .sets_topic(|t, v| t.segment_jitter_ms = v.integer()),
+    .sets_topic(|t, v| t.segment_jitter_ms = v.integer())
+    .idle(why::JITTER),
     long(
         "segment.ms",
         "604800000",
