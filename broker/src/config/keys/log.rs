@@ -287,6 +287,7 @@ pub(super) const KEYS: &[Key] = &[
         KeyType::Long,
         "Most milliseconds taken off log.roll.ms at random; wins over hours.",
     )
+    .at_least(0)
     .cluster_wide()
     .topic_default(),
     unset(
@@ -294,6 +295,7 @@ pub(super) const KEYS: &[Key] = &[
         KeyType::Long,
         "Milliseconds after which a new segment begins; wins over hours.",
     )
+    .at_least(1)
     .cluster_wide()
     .topic_default(),
     int("log.segment.bytes", "1073741824", "Largest segment.")
