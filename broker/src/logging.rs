@@ -20,7 +20,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
-use crate::config::{Config, LogFormat};
+use crate::config::LogFormat;
 use format::{JsonLines, TextLines};
 use repeats::Repeats;
 
@@ -41,18 +41,8 @@ pub enum LoggingError {
     AlreadySetUp,
 }
 
-/// Sets up the process's logging as a server's: to standard output, as the configuration says.
-pub fn init(config: &Config) -> Result<(), LoggingError> {
-    init_with(
-        config.log_format,
-        &config.log_level,
-        Some(config.node_id),
-        Output::Stdout,
-    )
-}
-
-/// As [`init`] for what is no broker. `level` is the grammar of `ottla.log.level`.
-pub fn init_with(
+/// Sets up the process's logging. `level` is the grammar of `ottla.log.level`.
+pub fn init(
     format: LogFormat,
     level: &str,
     node_id: Option<i32>,
