@@ -1,8 +1,9 @@
-//! From a configuration and a disk to a broker that has joined its cluster: the part of starting that needs no
-//! thread, socket or clock of its own, so that the simulator starts brokers the same way.
+//! From a configuration and a disk to a broker that has joined its cluster: the part of starting
+//! that needs no thread, socket or clock of its own, so that the simulator starts brokers the
+//! same way.
 //!
-//! The controller opens its log, the broker registers (which bumps the leader epochs of its partitions), and the core
-//! is put together. Opening the logs comes next, see `recovery.rs`.
+//! The controller opens its log, the broker registers (which bumps the leader epochs of its
+//! partitions), and the core is put together. Opening the logs comes next, see `recovery.rs`.
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::broker::{Broker, LogDir, LogDirs, Seams};
 use crate::clock::Clock;
 use crate::config::{Config, Listener, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
+use crate::metrics::Metrics;
 
 /// Why a broker could not join its cluster.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +60,12 @@ pub fn new_ids(chance: &mut StdRng) -> NewIds {
     }
 }
 
-/// Opens the controller, registers and assembles. `port_of` says which port stands for an advertised listener.
+/// Opens the controller, registers and assembles. `port_of` says which port stands for an
+/// advertised listener.
 pub fn boot(
     config: &Arc<Config>,
     home: &Home,
-    clock: Arc<dyn Clock>,
+    (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
     chance: &mut StdRng,
     port_of: impl Fn(&Listener) -> u16,
 ) -> Result<(Arc<Broker>, ControllerDriver), BootError> {
@@ -82,6 +85,7 @@ pub fn boot(
     let broker = Broker::new(Seams {
         config: Arc::clone(config),
         clock,
+        metrics,
         image: driver.controller().image(),
         controller: Arc::clone(driver.mailbox()) as _,
         log_dirs: LogDirs(vec![log_dir]),

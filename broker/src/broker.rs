@@ -117,6 +117,7 @@ pub struct Producers<'a> {
 pub struct Seams {
     pub config: Arc<Config>,
     pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
     /// What is known of the cluster so far.
     pub image: Arc<MetadataImage>,
     pub controller: Arc<dyn ControllerHandle>,
@@ -132,17 +133,17 @@ impl Broker {
         let tail_bytes = usize::try_from(config.tail_memory_bytes).unwrap_or(usize::MAX);
         Broker {
             node_id: BrokerId(config.node_id),
-            clock: seams.clock,
             metadata: MetadataCache::new(seams.image),
             partitions: PartitionMap::default(),
             controller: seams.controller,
             sessions: FetchSessions::new(config.fetch_session_cache_slots),
-            flush: FlushQueue::default(),
-            metrics: Arc::new(Metrics::new()),
+            flush: FlushQueue::new(Arc::clone(&seams.clock), Arc::clone(&seams.metrics)),
+            metrics: seams.metrics,
             log_dirs: seams.log_dirs,
             producer_ids: ProducerIds::default(),
             tail_budget: TailBudget::new(tail_bytes),
             rng: Mutex::new(StdRng::seed_from_u64(seams.seed)),
+            clock: seams.clock,
             config,
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use ottla_protocol::frame::Piece;
+use ottla_protocol::frame::{FRAME_LEN_BYTES, Piece};
 use ottla_storage::disk::RecordData;
 
 use crate::api::{self, Api, Caller};
@@ -119,6 +119,9 @@ impl Connection {
                 Ok(Some(frame)) => {
                     frames += 1;
                     bytes += frame.len();
+                    self.broker
+                        .metrics
+                        .received_bytes(frame.len() + FRAME_LEN_BYTES);
                     self.begin(frame, now);
                     if self.in_flight.len() >= IN_FLIGHT_MAX {
                         self.collect(now);
@@ -207,6 +210,7 @@ impl Connection {
     }
 
     fn send(&mut self, piece: Piece<RecordData>) {
+        self.broker.metrics.sent_bytes(piece.len());
         self.output_bytes += piece.len();
         self.output.push(piece);
     }

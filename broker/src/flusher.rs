@@ -18,6 +18,8 @@ use ottla_storage::disk::Disk;
 use ottla_storage::log::WriteBack;
 use parking_lot::Mutex;
 
+use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::partition::state::FlushDue;
 use crate::partition::{Flush, Partition};
 
@@ -43,13 +45,24 @@ struct Queue {
 }
 
 /// The jobs of all log directories.
-#[derive(Default)]
 pub struct FlushQueue {
     queue: Mutex<Queue>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl FlushQueue {
+    /// The clock is for the metrics only.
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> FlushQueue {
+        FlushQueue {
+            queue: Mutex::default(),
+            clock,
+            metrics,
+            wake: OnceLock::new(),
+        }
+    }
+
     /// `wake` is called after every push, without locks held. Only the first call counts.
     pub fn on_push(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
@@ -149,7 +162,10 @@ impl FlushQueue {
     }
 
     fn flush(&self, partition: Arc<Partition>, flush: Flush) {
+        let began = self.clock.now();
         let result = flush.run();
+        let took = self.clock.now().saturating_duration_since(began);
+        self.metrics.flush(took, result.is_ok());
         if let Err(error) = &result {
             tracing::error!(
                 partition = ?partition, %error,

@@ -123,8 +123,8 @@ pub enum StopError {
     Marker(#[from] LayoutError),
 }
 
-/// The end of a clean shutdown, after all logs were closed and so many of them `failed`: the checkpoint files and the
-/// marker that lets the next start trust them.
+/// The end of a clean shutdown, after all logs were closed and so many of them `failed`: the
+/// checkpoint files and the marker that lets the next start trust them.
 pub fn finish(broker: &Broker, failed: usize) -> Result<(), StopError> {
     write_files(broker)?;
     if failed > 0 {

@@ -24,6 +24,7 @@ pub mod logging;
 pub mod metadata;
 pub mod metrics;
 pub mod net;
+pub mod observe;
 pub mod partition;
 mod producer_ids;
 pub mod purgatory;

@@ -29,6 +29,7 @@ use ottla_storage::log::{
 use parking_lot::Mutex;
 
 use crate::config::{Config, Durability, TopicConfig};
+use crate::metrics::PartitionCounters;
 use crate::purgatory::{FetchWait, LazyWait, ProduceWait, Waiter, WatchKey, Watches};
 use state::{FlushDue, FlushPolicy, PartitionState, Position};
 
@@ -95,8 +96,26 @@ pub struct PartitionRead {
     pub marks: Marks,
     pub data: Vec<RecordData>,
     pub size_bytes: u64,
+    /// Where the reader goes on; its own offset when there was nothing.
+    pub next_offset: Offset,
     /// The reader's tail is not ours: it has to truncate to this epoch and offset.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+impl PartitionRead {
+    fn nothing(
+        marks: Marks,
+        offset: Offset,
+        diverging: Option<(LeaderEpoch, Offset)>,
+    ) -> PartitionRead {
+        PartitionRead {
+            marks,
+            data: Vec::new(),
+            size_bytes: 0,
+            next_offset: offset,
+            diverging,
+        }
+    }
 }
 
 /// What an append did.
@@ -145,6 +164,7 @@ pub struct Partition {
     pub topic: Arc<str>,
     pub topic_id: TopicId,
     pub index: i32,
+    pub counters: PartitionCounters,
     changes: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -252,6 +272,7 @@ impl Partition {
             topic,
             topic_id,
             index,
+            counters: PartitionCounters::default(),
             changes: AtomicU64::new(0),
             inner: Mutex::new(inner),
         }
@@ -294,6 +315,13 @@ impl Partition {
             let done = inner.log_mut()?.append(batch, &at)?;
             let end_offset = done.last_offset.next();
             let mut flush = FlushDue::No;
+            let records = end_offset - done.base_offset;
+            let written = if done.duplicate {
+                (0, 0)
+            } else {
+                (records as u64, u64::from(done.size_bytes))
+            };
+            self.counters.produced(written.0, written.1);
             if !done.duplicate {
                 let size_bytes = u64::from(done.size_bytes);
                 let (readable, due) = inner.state.appended(end_offset, size_bytes, now);
@@ -343,12 +371,7 @@ impl Partition {
             let log = inner.log()?;
             if let Some(diverging) = diverging(log, from) {
                 let diverging = Some(diverging);
-                return Ok(PartitionRead {
-                    marks,
-                    data: Vec::new(),
-                    size_bytes: 0,
-                    diverging,
-                });
+                return Ok(PartitionRead::nothing(marks, from.offset, diverging));
             }
             if from.offset < marks.log_start_offset || from.offset > marks.log_end_offset {
                 return Err(ReadError::OffsetOutOfRange {
@@ -360,12 +383,7 @@ impl Partition {
             }
             let upper = marks.upper(from.isolation);
             if from.offset >= upper {
-                return Ok(PartitionRead {
-                    marks,
-                    data: Vec::new(),
-                    size_bytes: 0,
-                    diverging: None,
-                });
+                return Ok(PartitionRead::nothing(marks, from.offset, None));
             }
             inner.used = true;
             let log = inner.log()?;
@@ -375,6 +393,7 @@ impl Partition {
                 marks,
                 data: read.data,
                 size_bytes,
+                next_offset: read.next_offset,
                 diverging: None,
             })
         })

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ottla_controller::MetadataImage;
 use ottla_controller::image::TopicImage;
@@ -22,6 +21,7 @@ use crate::assignments;
 use crate::broker::Broker;
 use crate::config::TopicConfig;
 use crate::flusher::Job;
+use crate::http::Readiness;
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
 
@@ -41,14 +41,6 @@ struct Task {
     index: i32,
 }
 
-/// How far recovery is, for `/ready` and the log.
-#[derive(Debug, Default)]
-pub struct Progress {
-    pub partitions: AtomicUsize,
-    pub opened: AtomicUsize,
-    pub checked_bytes: AtomicU64,
-}
-
 /// The opening of all logs.
 pub struct Recovery {
     broker: Arc<Broker>,
@@ -59,7 +51,7 @@ pub struct Recovery {
     tasks: Mutex<VecDeque<Task>>,
     opened: Mutex<BTreeMap<(TopicId, i32), Arc<Partition>>>,
     topics: Vec<Arc<TopicImage>>,
-    progress: Arc<Progress>,
+    readiness: Arc<Readiness>,
 }
 
 impl Recovery {
@@ -67,7 +59,7 @@ impl Recovery {
     pub fn begin(
         broker: &Arc<Broker>,
         image: &MetadataImage,
-        progress: Arc<Progress>,
+        readiness: Arc<Readiness>,
     ) -> Result<Recovery, RecoveryError> {
         let disk = &*broker.log_dirs.0[0].disk;
         let clean = layout::take_clean_shutdown(disk)?;
@@ -96,7 +88,7 @@ impl Recovery {
                 }
             }
         }
-        progress.partitions.store(tasks.len(), Ordering::Relaxed);
+        readiness.logs_to_recover(tasks.len() as u64);
         sort_out(broker, image, disk)?;
         Ok(Recovery {
             broker: Arc::clone(broker),
@@ -107,8 +99,13 @@ impl Recovery {
             tasks: Mutex::new(tasks),
             opened: Mutex::new(BTreeMap::new()),
             topics,
-            progress,
+            readiness,
         })
+    }
+
+    /// How many partitions there are to open.
+    pub fn partitions(&self) -> usize {
+        self.tasks.lock().len()
     }
 
     /// Opens one partition; false when none is left.
@@ -118,16 +115,20 @@ impl Recovery {
         };
         let name = (Arc::clone(&task.topic.name), task.topic.id, task.index);
         let epoch = task.topic.partitions[task.index as usize].leader_epoch;
-        let log = self.open_log(&task);
+        let (log, scanned_bytes) = match self.open_log(&task) {
+            Ok((log, scanned_bytes)) => (Ok(log), scanned_bytes),
+            Err(error) => (Err(error), 0),
+        };
+        self.readiness.log_recovered(scanned_bytes);
         let partition = assignments::partition(&self.broker, name, log, epoch, &task.config);
         self.opened
             .lock()
             .insert((task.topic.id, task.index), partition);
-        self.progress.opened.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    fn open_log(&self, task: &Task) -> Result<Log, LogError> {
+    /// The log, and how many bytes of it had to be checked.
+    fn open_log(&self, task: &Task) -> Result<(Log, u64), LogError> {
         let name = TopicPartition::new(Arc::clone(&task.topic.name), task.index);
         let dir = layout::partition_dir(&name);
         let disk = Arc::clone(&self.broker.log_dirs.0[0].disk);
@@ -145,7 +146,7 @@ impl Recovery {
             if recovery_point > Offset::ZERO {
                 tracing::error!(%name, %recovery_point, "the log of this partition is gone");
             }
-            return Log::create(disk, &dir, task.topic.id, config);
+            return Ok((Log::create(disk, &dir, task.topic.id, config)?, 0));
         }
         let open = OpenLog {
             recovery_point,
@@ -153,11 +154,8 @@ impl Recovery {
             clean: self.clean,
         };
         let (log, report) = Log::open(disk, &dir, config, open, self.now_ms)?;
-        self.progress
-            .checked_bytes
-            .fetch_add(report.checked_bytes, Ordering::Relaxed);
         note(&name, &report);
-        Ok(log)
+        Ok((log, report.checked_bytes))
     }
 
     /// Makes the opened partitions visible. Every task must be done.

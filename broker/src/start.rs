@@ -7,6 +7,7 @@
 //! answers from the beginning. Stopping goes the other way round and ends with the clean-shutdown
 //! marker. Dropping a [`Running`] without `stop` leaves the directory as a crash would.
 
+mod http;
 mod threads;
 
 use std::io;
@@ -31,8 +32,12 @@ use crate::clock::{Clock, RealClock};
 use crate::config::{Config, Listener, ListenerName, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
 use crate::housekeeper::{self, Housekeeper, StopError};
+use crate::http::{HttpBindError, HttpState, Phase, Readiness};
+use crate::metrics::Metrics;
 use crate::net::{self, Admission, BindError, Bound};
-use crate::recovery::{Progress, Recovery, RecoveryError};
+use crate::observe::observe;
+use crate::recovery::{Recovery, RecoveryError};
+use http::HttpThread;
 use threads::{Crew, LONG};
 
 /// Descriptors that are neither segment files nor clients.
@@ -78,6 +83,8 @@ pub enum StartError {
     Boot(#[from] BootError),
     #[error("the logs cannot be opened: {0}")]
     Recovery(#[from] RecoveryError),
+    #[error(transparent)]
+    Http(HttpBindError),
     #[error("the broker's threads cannot be started: {0}")]
     Threads(#[source] io::Error),
 }
@@ -94,6 +101,8 @@ pub struct Running {
     flushers: Crew,
     housekeeper: Crew,
     runtime: Option<Runtime>,
+    readiness: Arc<Readiness>,
+    http: HttpThread,
     /// Declared last: the directory is unlocked when nothing can write to it any more.
     _directory: Option<layout::LogDir>,
 }
@@ -109,14 +118,31 @@ impl Broker {
             .iter()
             .map(|listener| net::bind(listener, &config))
             .collect::<Result<Vec<_>, _>>()?;
+        let (readiness, metrics) = (Arc::new(Readiness::default()), Arc::new(Metrics::new()));
+        let limit = config.metrics_partition_limit;
+        let shown = Arc::new(HttpState::new(
+            Arc::clone(&readiness),
+            Arc::clone(&metrics),
+            limit,
+        ));
+        let http = HttpThread::start(&config.http_listeners, Arc::clone(&shown))?;
         let mut chance = StdRng::from_os_rng();
         let directory = Directory::open(&config, storage, &mut chance)?;
         let clock: Arc<dyn Clock> = Arc::new(RealClock);
         let port_of = |listener: &Listener| port_of(listener, &bound);
-        let (broker, driver) = boot::boot(&config, &directory.home, clock, &mut chance, port_of)?;
+        readiness.enter(Phase::LoadingMetadata);
+        let (broker, driver) = boot::boot(
+            &config,
+            &directory.home,
+            (clock, metrics),
+            &mut chance,
+            port_of,
+        )?;
+        let observed = Arc::downgrade(&broker);
+        shown.observe_with(move || observed.upgrade().map(|b| observe(&b)).unwrap_or_default());
         let failed = watch::channel(None);
         let mut crews = Crews::start(&broker, driver, failed.0)?;
-        recover(&broker)?;
+        recover(&broker, &readiness)?;
         crews.housekeeper(&broker)?;
         let runtime = data_runtime(&config).map_err(StartError::Threads)?;
         let shutdown = watch::Sender::new(false);
@@ -125,6 +151,7 @@ impl Broker {
             .map(|bound| (bound.name.clone(), bound.address))
             .collect();
         let accepting = listen(&runtime, &broker, bound, &shutdown);
+        readiness.enter(Phase::Ready);
         Ok(Running {
             broker,
             kafka,
@@ -135,6 +162,8 @@ impl Broker {
             flushers: crews.flushers,
             housekeeper: crews.housekeeper,
             runtime: Some(runtime),
+            readiness,
+            http,
             _directory: directory.locked,
         })
     }
@@ -150,6 +179,11 @@ impl Running {
         &self.kafka
     }
 
+    /// The addresses of the HTTP listeners, in the order of the configuration.
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        self.http.addresses()
+    }
+
     /// Resolves if the broker cannot go on: its metadata could not be written.
     pub fn failure(&self) -> impl Future<Output = Arc<ControllerError>> + Send + 'static {
         let mut failed = self.failed.clone();
@@ -160,7 +194,8 @@ impl Running {
                 .map(|error| error.clone())
             {
                 Ok(Some(error)) => error,
-                _ => std::future::pending().await,
+                // Its thread is gone without a word.
+                _ => Arc::new(ControllerError::Stopped),
             }
         }
     }
@@ -168,6 +203,7 @@ impl Running {
     /// Ends connections after the requests they have begun, closes the logs and leaves the marker
     /// of a clean shutdown.
     pub fn stop(mut self) -> Result<(), StopError> {
+        self.readiness.enter(Phase::Stopping);
         self.end_connections();
         self.controller.stop();
         self.flushers.stop();
@@ -299,12 +335,12 @@ fn port_of(listener: &Listener, bound: &[Bound]) -> u16 {
 }
 
 /// Opens all logs, in as many threads as configured when there are enough to share.
-fn recover(broker: &Arc<Broker>) -> Result<(), StartError> {
+fn recover(broker: &Arc<Broker>, readiness: &Arc<Readiness>) -> Result<(), StartError> {
+    readiness.enter(Phase::RecoveringLogs);
     let began = broker.clock.now();
-    let progress = Arc::new(Progress::default());
     let image = broker.metadata.image();
-    let recovery = Recovery::begin(broker, &image, Arc::clone(&progress))?;
-    let partitions = progress.partitions.load(Ordering::Relaxed);
+    let recovery = Recovery::begin(broker, &image, Arc::clone(readiness))?;
+    let partitions = recovery.partitions();
     let helpers = match broker.config.num_recovery_threads_per_data_dir {
         _ if partitions <= ALONE_MAX => 0,
         threads => threads.saturating_sub(1),
@@ -314,7 +350,7 @@ fn recover(broker: &Arc<Broker>) -> Result<(), StartError> {
     let took = broker.clock.now().saturating_duration_since(began);
     tracing::info!(
         partitions,
-        checked_bytes = progress.checked_bytes.load(Ordering::Relaxed),
+        checked_bytes = readiness.progress().scanned_bytes,
         took_ms = took.as_millis() as u64,
         "opened the logs"
     );

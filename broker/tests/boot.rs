@@ -26,10 +26,17 @@ use ottla_storage::disk::LockError;
 use ottla_storage::layout::LayoutError;
 
 fn config(dir: &Path, listener: &str) -> Config {
-    let dir = dir.to_str().unwrap();
-    Config::from_pairs([("node.id", "1"), ("listeners", listener), ("log.dirs", dir)]).unwrap()
+    config_of(dir, &[("node.id", "1"), ("listeners", listener)])
 }
 
+fn config_of(dir: &Path, pairs: &[(&str, &str)]) -> Config {
+    let mut all = vec![
+        ("log.dirs", dir.to_str().unwrap()),
+        ("ottla.http.listeners", ""),
+    ];
+    all.extend_from_slice(pairs);
+    Config::from_pairs(all).unwrap()
+}
 fn start(dir: &Path) -> Running {
     Broker::start(config(dir, "PLAINTEXT://127.0.0.1:0"), Storage::Disk).unwrap()
 }
@@ -327,19 +334,53 @@ fn a_directory_in_use_of_another_node_or_read_only_is_refused() {
     );
     running.stop().unwrap();
 
-    let path = dir.path().to_str().unwrap();
-    let other = Config::from_pairs([
-        ("node.id", "2"),
-        ("listeners", "PLAINTEXT://127.0.0.1:0"),
-        ("log.dirs", path),
-    ]);
-    let StartError::LogDir(error) = refused(other.unwrap()) else {
+    let other = config_of(
+        dir.path(),
+        &[("node.id", "2"), ("listeners", "PLAINTEXT://:0")],
+    );
+    let StartError::LogDir(error) = refused(other) else {
         panic!()
     };
     assert!(
         matches!(error.source, LayoutError::OtherNode { .. }),
         "{error}"
     );
+}
+
+#[test]
+fn http_tells_of_readiness_and_counts_what_was_produced() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_of(
+        dir.path(),
+        &[
+            ("node.id", "1"),
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("ottla.http.listeners", "http://127.0.0.1:0"),
+        ],
+    );
+    let running = Broker::start(config, Storage::Disk).unwrap();
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 1);
+    client.produce("t", 0, &values(0, 42));
+    let address = running.http_addresses()[0];
+    assert!(http_get(address, "/ready").starts_with("HTTP/1.1 200"));
+    let metrics = http_get(address, "/metrics");
+    let offset = metrics.lines().find(|line| {
+        line.starts_with("kafka_topic_partition_current_offset")
+            && line.contains("topic=\"t\"")
+            && line.ends_with(" 42.0")
+    });
+    assert!(offset.is_some(), "{metrics}");
+    running.stop().unwrap();
+}
+
+fn http_get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]

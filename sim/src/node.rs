@@ -9,7 +9,7 @@ use ottla_broker::clock::Clock;
 use ottla_broker::config::Config;
 use ottla_broker::controller_driver::ControllerDriver;
 use ottla_broker::housekeeper::{self, Housekeeper};
-use ottla_broker::recovery::{Progress, Recovery};
+use ottla_broker::recovery::Recovery;
 use ottla_storage::disk::Disk;
 use ottla_storage::layout;
 use rand::Rng;
@@ -41,10 +41,10 @@ impl Node {
             disk,
             identity,
         };
-        let (broker, driver) = boot::boot(config, &home, clock, rng, |listener| listener.port)
+        let (broker, driver) = boot::boot(config, &home, (clock, Arc::default()), rng, |listener| listener.port)
             .map_err(|error| error.to_string())?;
         let image = broker.metadata.image();
-        let recovery = Recovery::begin(&broker, &image, Arc::new(Progress::default()))
+        let recovery = Recovery::begin(&broker, &image, Arc::default())
             .map_err(|error| error.to_string())?;
         while recovery.open_next() {}
         recovery.finish();

@@ -13,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use ottla_protocol::batch::{BatchError, RecordBatch};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::leader_hint::CurrentLeader;
-use ottla_protocol::produce_view::{ProducePartition, ProduceView};
+use ottla_protocol::produce_view::{PRODUCE_KEY, ProducePartition, ProduceView};
 use ottla_protocol::produce_writer::{ProducePartitionResponse, ProduceWriter};
 use ottla_protocol::types::{Offset, TopicId};
 use ottla_storage::log::AppendError;
@@ -225,6 +225,10 @@ fn append(
         Ok(appended) => accepted(ctx, partition, index, appended, acks),
         Err(refused) => {
             tracing::debug!(?partition, peer = %ctx.peer, error = %refused, "refused a batch");
+            partition.counters.produce_failed();
+            ctx.broker
+                .metrics
+                .request_error(PRODUCE_KEY, refused.error_code().code());
             Outcome {
                 record_errors: record_errors(&refused),
                 message: Some(refused.to_string()),

@@ -89,6 +89,7 @@ fn core(config: Arc<Config>, controller: Arc<InlineController>) -> Arc<Broker> {
     Arc::new(Broker::new(Seams {
         config,
         clock: Arc::new(RealClock),
+        metrics: Arc::default(),
         image: Arc::new(MetadataImage::empty()),
         controller,
         log_dirs: LogDirs(vec![LogDir {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ottla_protocol::error::ErrorCode;
+use ottla_protocol::fetch_view::FETCH_KEY;
 use ottla_protocol::fetch_writer::{
     DivergingEpoch, FetchPartitionResponse, FetchResponseHead, FetchWriter,
 };
@@ -103,10 +104,18 @@ impl Writer {
     fn write_partition(&self, writer: &mut FetchWriter<RecordData>, target: &Target, found: Found) {
         match found {
             Found::Read(read) => {
+                if let Some(partition) = &target.hosted {
+                    let records = u64::try_from(read.next_offset.0 - target.offset.0).unwrap_or(0);
+                    partition.counters.fetched(records, read.size_bytes);
+                }
                 let response = self.read_response(target, &read);
                 writer.partition(&response, read.data);
             }
             Found::Failed(error, current_leader) => {
+                self.broker.metrics.request_error(FETCH_KEY, error.code());
+                if let Some(partition) = &target.hosted {
+                    partition.counters.fetch_failed();
+                }
                 let failed = FetchPartitionResponse::failed(target.partition, error);
                 writer.partition(
                     &FetchPartitionResponse {
