@@ -1,9 +1,10 @@
 //! Producers whose first batch could not be written.
 //!
-//! Of a producer that a log knows nothing about any sequence is accepted, because its state may have expired. When the
-//! write of such a first batch fails, the client sends it again; but batches behind it may be on their way already, and
-//! one of them would be taken for the first. So the failed one is remembered until it, or a new epoch, is written. In
-//! memory only: after a restart the client's connection is a new one, and it starts with the oldest batch.
+//! Of a producer that a log knows nothing about any sequence is accepted, because its state may have
+//! expired. When the write of such a first batch fails, the client sends it again; but batches
+//! behind it may be on their way already, and one of them would be taken for the first. So the
+//! failed one is remembered until it, or a new epoch, is written. In memory only: after a restart
+//! the client's connection is a new one, and it starts with the oldest batch.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use ottla_protocol::batch::BatchHeader;
 
 use super::producers::{ProducerError, Producers};
 
-/// A disk that refuses writes refuses them to everybody: more producers than this are not remembered.
+/// A disk that refuses writes refuses them to everybody: more producers than this are not
+/// remembered.
 const PRODUCERS_MAX: usize = 10_000;
 
 /// By producer id: epoch and sequence of the first batch that is not written yet.

@@ -6,15 +6,21 @@ use rand::Rng;
 
 use super::world::{World, bytes_of};
 
+/// Histories and steps of each; `SEED=n` runs one history, `SEEDS=n` more of them.
 const SEEDS: u64 = 400;
 const STEPS: usize = 600;
 
 #[test]
 fn random_histories_with_rolls_truncations_restarts_and_crashes_match_the_model() {
-    let from: u64 = std::env::var("SEED")
-        .ok()
-        .map_or(0, |seed| seed.parse().unwrap());
-    let seeds = if from > 0 { from..from + 1 } else { 0..SEEDS };
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|number| number.parse::<u64>().unwrap())
+    };
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(SEEDS),
+    };
     for seed in seeds {
         let mut world = World::new(seed);
         for step in 0..STEPS {
@@ -115,7 +121,8 @@ fn read(world: &mut World, context: &str) {
         .skip_while(|batch| batch.last < from);
     for batch in batches.take_while(|batch| batch.last < upper) {
         let fits = wanted.len() + batch.bytes.len() <= max_bytes as usize;
-        if !fits && !(wanted.is_empty() && at_least_one) {
+        let first = wanted.is_empty() && at_least_one;
+        if !fits && !first {
             break;
         }
         wanted.extend_from_slice(&batch.bytes);

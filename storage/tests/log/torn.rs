@@ -33,8 +33,16 @@ fn segment() -> String {
     format!("{DIR}/{:020}.log", 0)
 }
 
+fn cases() -> ProptestConfig {
+    ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases())]
 
     /// Any bytes over any range above the recovery point: the log ends before the first batch
     /// that was touched, and batches behind it are reported, not dropped silently.
@@ -50,7 +58,8 @@ proptest! {
         let file = world.disk.open(&segment()).unwrap();
         let mut before = vec![0; size as usize];
         file.read_at(0, &mut before).unwrap();
-        world.disk.corrupt(&segment(), at, &garbage[..garbage.len().min((size - at) as usize)]).unwrap();
+        let garbage = &garbage[..garbage.len().min((size - at) as usize)];
+        world.disk.corrupt(&segment(), at, garbage).unwrap();
         let mut after = vec![0; size as usize];
         file.read_at(0, &mut after).unwrap();
         let changed = (0..size as usize).find(|&byte| before[byte] != after[byte]);

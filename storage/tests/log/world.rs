@@ -13,38 +13,38 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
-pub const DIR: &str = "t-0";
+pub(crate) const DIR: &str = "t-0";
 
 /// A batch as it must be in the log.
 #[derive(Clone, Debug)]
-pub struct Batch {
-    pub base: i64,
-    pub last: i64,
-    pub epoch: i32,
-    pub bytes: Vec<u8>,
-    pub timestamps: Vec<i64>,
-    pub producer: Option<Produced>,
+pub(crate) struct Batch {
+    pub(crate) base: i64,
+    pub(crate) last: i64,
+    pub(crate) epoch: i32,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) timestamps: Vec<i64>,
+    pub(crate) producer: Option<Produced>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Produced {
-    pub id: i64,
-    pub epoch: i16,
-    pub sequence: i32,
-    pub transactional: bool,
+pub(crate) struct Produced {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) sequence: i32,
+    pub(crate) transactional: bool,
     /// `Some(committed)` for a marker.
-    pub marker: Option<bool>,
+    pub(crate) marker: Option<bool>,
 }
 
 /// What may be in the log.
 #[derive(Clone, Debug, Default)]
-pub struct Model {
-    pub start: i64,
-    pub batches: Vec<Batch>,
+pub(crate) struct Model {
+    pub(crate) start: i64,
+    pub(crate) batches: Vec<Batch>,
 }
 
 impl Model {
-    pub fn end(&self) -> i64 {
+    pub(crate) fn end(&self) -> i64 {
         self.batches
             .last()
             .map_or(self.start, |batch| batch.last + 1)
@@ -65,26 +65,26 @@ impl Model {
     }
 }
 
-pub struct World {
-    pub disk: MemoryDisk,
-    pub log: Option<Log>,
-    pub config: LogConfig,
-    pub model: Model,
+pub(crate) struct World {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) log: Option<Log>,
+    pub(crate) config: LogConfig,
+    pub(crate) model: Model,
     /// What the log may hold instead, after an operation that failed half-way.
-    pub alternative: Option<Model>,
+    pub(crate) alternative: Option<Model>,
     /// Must survive any crash.
-    pub flushed: i64,
+    pub(crate) flushed: i64,
     /// The directory's checkpoint files.
-    pub saved: OpenLog,
+    pub(crate) saved: OpenLog,
     /// Segments were deleted at the start: producer state may know more than the log.
-    pub deleted: bool,
-    pub rng: StdRng,
-    pub epoch: i32,
-    pub now_ms: i64,
+    pub(crate) deleted: bool,
+    pub(crate) rng: StdRng,
+    pub(crate) epoch: i32,
+    pub(crate) now_ms: i64,
 }
 
 impl World {
-    pub fn new(seed: u64) -> World {
+    pub(crate) fn new(seed: u64) -> World {
         let mut rng = StdRng::seed_from_u64(seed);
         let config = LogConfig {
             segment_size_bytes: rng.random_range(800..4_000),
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    pub fn log(&mut self) -> &mut Log {
+    pub(crate) fn log(&mut self) -> &mut Log {
         self.log.as_mut().unwrap()
     }
 
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// A batch of random size and times.
-    pub fn batch(&mut self, produced: Option<Produced>) -> (RecordBatch, Vec<i64>) {
+    pub(crate) fn batch(&mut self, produced: Option<Produced>) -> (RecordBatch, Vec<i64>) {
         self.now_ms += self.rng.random_range(0..20);
         let mut builder = BatchBuilder::new();
         if self.rng.random_bool(0.1) {
@@ -178,7 +178,7 @@ impl World {
         Ok(())
     }
 
-    pub fn append(&mut self) -> Result<(), AppendError> {
+    pub(crate) fn append(&mut self) -> Result<(), AppendError> {
         let (batch, timestamps) = self.batch(None);
         self.push(
             batch,
@@ -191,7 +191,7 @@ impl World {
     }
 
     /// The last batches of a producer in its current epoch, newest first.
-    pub fn history(&self, id: i64) -> Vec<&Batch> {
+    pub(crate) fn history(&self, id: i64) -> Vec<&Batch> {
         let of = |batch: &&Batch| batch.producer.is_some_and(|p| p.id == id);
         let mut epoch = None;
         self.model
@@ -206,7 +206,7 @@ impl World {
             .collect()
     }
 
-    pub fn append_idempotent(&mut self) -> Result<(), AppendError> {
+    pub(crate) fn append_idempotent(&mut self) -> Result<(), AppendError> {
         let id = self.rng.random_range(0..4);
         let history = self.history(id);
         let last = history
@@ -241,7 +241,7 @@ impl World {
     }
 
     /// Sends one of the last five batches of a producer again.
-    pub fn append_duplicate(&mut self) {
+    pub(crate) fn append_duplicate(&mut self) {
         let id = self.rng.random_range(0..4);
         let pick = self.rng.random_range(0..5);
         let history = self.history(id);
@@ -263,7 +263,7 @@ impl World {
     }
 
     /// A transactional batch or a marker, as a coordinator or a replica brings them.
-    pub fn append_transactional(&mut self) -> Result<(), AppendError> {
+    pub(crate) fn append_transactional(&mut self) -> Result<(), AppendError> {
         let id = self.rng.random_range(100..103);
         let mut produced = Produced {
             id,
@@ -298,13 +298,13 @@ impl World {
         )
     }
 
-    pub fn bump_epoch(&mut self) {
+    pub(crate) fn bump_epoch(&mut self) {
         self.epoch += 1;
         let epoch = LeaderEpoch(self.epoch);
         self.log().assign_leader_epoch(epoch);
     }
 
-    pub fn flush(&mut self, checkpoint: bool) -> bool {
+    pub(crate) fn flush(&mut self, checkpoint: bool) -> bool {
         let log = self.log();
         let work = if checkpoint {
             log.begin_checkpoint()
@@ -323,7 +323,7 @@ impl World {
         succeeded
     }
 
-    pub fn truncate(&mut self, offset: i64) -> Result<(), LogError> {
+    pub(crate) fn truncate(&mut self, offset: i64) -> Result<(), LogError> {
         let kept = self
             .model
             .batches
@@ -334,7 +334,7 @@ impl World {
             .model
             .batches
             .get(kept)
-            .map_or(self.model.end(), |b| b.base.min(offset));
+            .map_or_else(|| self.model.end(), |b| b.base.min(offset));
         if offset < self.model.end() {
             self.flushed = self.flushed.min(cut);
         }
@@ -343,7 +343,7 @@ impl World {
         Ok(())
     }
 
-    pub fn start_over(&mut self, offset: i64) -> Result<(), LogError> {
+    pub(crate) fn start_over(&mut self, offset: i64) -> Result<(), LogError> {
         // The broker notes the new start first: it must not lie behind what is lost.
         self.flushed = 0;
         self.alternative = Some(Model {
@@ -358,7 +358,7 @@ impl World {
         Ok(())
     }
 
-    pub fn delete_start(&mut self, offset: i64) -> Result<(), LogError> {
+    pub(crate) fn delete_start(&mut self, offset: i64) -> Result<(), LogError> {
         // As a broker does it: only what is committed may be deleted.
         let offset = offset.min(self.flushed);
         let log = self.log();
@@ -370,7 +370,7 @@ impl World {
         Ok(())
     }
 
-    pub fn close(&mut self) -> Result<(), LogError> {
+    pub(crate) fn close(&mut self) -> Result<(), LogError> {
         self.log().close()?;
         let log = self.log.as_ref().unwrap();
         assert_eq!(log.checkpointed_offset(), log.log_end_offset());
@@ -381,14 +381,14 @@ impl World {
         Ok(())
     }
 
-    pub fn crash(&mut self, crash: Crash) {
+    pub(crate) fn crash(&mut self, crash: Crash) {
         self.log = None;
         self.disk.crash(crash);
     }
 
     /// Opens what is on the disk and checks it against the model; the model becomes what was
     /// recovered.
-    pub fn reopen(&mut self, context: &str) -> RecoveryReport {
+    pub(crate) fn reopen(&mut self, context: &str) -> RecoveryReport {
         let saved = self.saved;
         self.saved.clean = false;
         let opened = Log::open(
@@ -425,7 +425,7 @@ impl World {
     }
 
     /// Compares everything that can be asked of the log with the model.
-    pub fn verify(&mut self, context: &str) {
+    pub(crate) fn verify(&mut self, context: &str) {
         let log = self.log.as_ref().unwrap();
         log.check_invariants();
         let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
@@ -558,7 +558,7 @@ impl World {
     }
 }
 
-pub fn bytes_of(read: &LogRead) -> Vec<u8> {
+pub(crate) fn bytes_of(read: &LogRead) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(read.size_bytes as usize);
     for data in &read.data {
         match data {
@@ -570,7 +570,7 @@ pub fn bytes_of(read: &LogRead) -> Vec<u8> {
 }
 
 /// From the log start to the log end.
-pub fn read_all(log: &Log) -> Vec<u8> {
+pub(crate) fn read_all(log: &Log) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut from = log.log_start_offset();
     while from < log.log_end_offset() {

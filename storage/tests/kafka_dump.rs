@@ -1,0 +1,209 @@
+//! Kafka's own `DumpLogSegments` over a directory that we wrote: every file of the layout must be
+//! what Kafka expects, index entries must lead where it looks, snapshots must load.
+//!
+//! Needs Java and Kafka's jars (`scripts/kafka-jars`). Without them it says loudly that nothing was
+//! checked; with `OTTLA_REQUIRE_KAFKA` set that is a failure.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use ottla_protocol::batch::{BatchBuilder, Compression};
+use ottla_protocol::types::{LeaderEpoch, Offset, ProducerId, TopicId};
+use ottla_storage::disk::{Budget, RealDisk};
+use ottla_storage::log::{AppendAt, Log, LogConfig, OpenLog, Origin};
+use uuid::Uuid;
+
+fn jars() -> Option<PathBuf> {
+    let cache = std::env::var_os("OTTLA_CACHE").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/ottla"));
+    let jars = cache.or_else(home)?.join("kafka/cp");
+    let java = Command::new("java").arg("-version").output();
+    (jars.join(".complete-4.3.0").exists() && java.is_ok_and(|o| o.status.success()))
+        .then_some(jars)
+}
+
+fn at(leader_epoch: i32, origin: Origin) -> AppendAt {
+    AppendAt {
+        leader_epoch: LeaderEpoch(leader_epoch),
+        now_ms: 1_700_000_000_000,
+        origin,
+    }
+}
+
+/// Segments, epochs, codecs, idempotent producers, transactions, a truncation and a reopening.
+fn write_log(disk: Arc<RealDisk>) {
+    let config = LogConfig {
+        segment_size_bytes: 64 << 10,
+        index_interval_bytes: 1_000,
+        ..LogConfig::default()
+    };
+    let id = TopicId(Uuid::from_u128(0x1234_5678));
+    let mut log = Log::create(disk.clone(), "t-0", id, config.clone()).unwrap();
+    let client = Origin::Client {
+        produce_version: 11,
+    };
+    log.assign_leader_epoch(LeaderEpoch(0));
+    append_some(&mut log, 0, client);
+    let end = log.log_end_offset();
+    log.truncate_to(Offset(end.0 - 37)).unwrap();
+    log.assign_leader_epoch(LeaderEpoch(1));
+    append_some(&mut log, 1, client);
+    log.close().unwrap();
+    let open = OpenLog {
+        recovery_point: log.checkpointed_offset(),
+        log_start_offset: Offset(0),
+        clean: true,
+    };
+    let end = log.log_end_offset();
+    let (mut log, report) = Log::open(disk, "t-0", config, open, 0).unwrap();
+    assert_eq!((log.log_end_offset(), report.checked_batches), (end, 0));
+    append_some(&mut log, 2, client);
+    log.close().unwrap();
+}
+
+fn append_some(log: &mut Log, epoch: i32, client: Origin) {
+    let start = 1_699_999_990_000 + i64::from(epoch) * 1_000;
+    let mut sequence = 0;
+    for step in 0..400i64 {
+        let codec = Compression::ALL[(step % 5) as usize];
+        let mut builder = BatchBuilder::new().compression(codec);
+        let idempotent = step % 3 == 0;
+        if idempotent {
+            builder = builder.producer(ProducerId(10 + i64::from(epoch)), 0, sequence);
+        }
+        for record in 0..(step % 7 + 1) {
+            let value = vec![b'a' + (step % 26) as u8; 20 + (step * 13 % 200) as usize];
+            // Times go up and down.
+            let time = start + step * 2 - (step * 7 % 11) + record;
+            builder.append(time, Some(b"key"), Some(&value), &[(b"header", Some(b"x"))]);
+        }
+        if idempotent {
+            sequence += builder.record_count();
+        }
+        log.append(builder.build().unwrap(), &at(epoch, client))
+            .unwrap();
+        if step % 50 == 20 {
+            transaction(log, epoch, step % 100 == 20);
+        }
+    }
+}
+
+fn transaction(log: &mut Log, epoch: i32, committed: bool) {
+    let mut data = BatchBuilder::new()
+        .producer(ProducerId(99), 0, -1)
+        .transactional(true);
+    data.append(1_699_999_995_000, Some(b"k"), Some(b"v"), &[]);
+    log.append(data.build().unwrap(), &at(epoch, Origin::Coordinator))
+        .unwrap();
+    let mut marker = BatchBuilder::new()
+        .producer(ProducerId(99), 0, -1)
+        .transactional(true)
+        .control(true);
+    let key = [0, 0, 0, u8::from(committed)];
+    marker.append(
+        1_699_999_995_000,
+        Some(&key),
+        Some(&[0, 0, 0, 0, 0, 1]),
+        &[],
+    );
+    log.append(marker.build().unwrap(), &at(epoch, Origin::Coordinator))
+        .unwrap();
+}
+
+fn dump(jars: &Path, arguments: &[&str], files: &[PathBuf]) -> String {
+    let files: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    let output = Command::new("java")
+        .args([
+            "-XX:TieredStopAtLevel=1",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+            "-cp",
+        ])
+        .arg(format!("{}/*", jars.display()))
+        .arg("org.apache.kafka.tools.DumpLogSegments")
+        .args(arguments)
+        .args(["--files", &files.join(",")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[test]
+fn kafkas_dump_tool_finds_nothing_to_complain_about() {
+    let Some(jars) = jars() else {
+        let missing =
+            "NOT CHECKED: Kafka's DumpLogSegments (no Java or no jars: scripts/kafka-jars)";
+        assert!(
+            std::env::var_os("OTTLA_REQUIRE_KAFKA").is_none(),
+            "{missing}"
+        );
+        eprintln!("{missing}");
+        return;
+    };
+    let root = tempfile::tempdir().unwrap();
+    let disk = Arc::new(RealDisk::open(root.path(), &Budget::for_process()).unwrap());
+    write_log(disk);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(root.path().join("t-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let of = |extension: &str| -> Vec<PathBuf> {
+        let of = |file: &&PathBuf| file.extension().is_some_and(|found| found == extension);
+        files.iter().filter(of).cloned().collect()
+    };
+    assert!(of("log").len() > 3, "{files:?}");
+    for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+        assert!(!of(extension).is_empty(), "no {extension} was written");
+    }
+    // Deep: every record is decompressed and its offset and checksum looked at.
+    let logs = dump(&jars, &["--deep-iteration"], &of("log"));
+    assert!(
+        logs.contains("isvalid: true") && !logs.contains("isvalid: false"),
+        "{logs}"
+    );
+    assert!(
+        !logs.contains("Found ") && !logs.contains("invalid bytes"),
+        "{logs}"
+    );
+    let indexes: Vec<PathBuf> = [of("index"), of("timeindex")].concat();
+    let checked = dump(&jars, &["--index-sanity-check"], &indexes);
+    assert_eq!(
+        checked.matches("passed sanity check").count(),
+        indexes.len(),
+        "{checked}"
+    );
+    let verified = dump(&jars, &["--verify-index-only"], &indexes);
+    let complaints = ["Mismatches", "not found", "out of order", "Found"];
+    for complaint in complaints {
+        assert!(!verified.contains(complaint), "{verified}");
+    }
+    // The tool would notice: one entry of each kind that leads to the wrong place.
+    for (extension, at) in [("index", 7), ("timeindex", 7)] {
+        let file = of(extension).remove(0);
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let damaged = dump(&jars, &["--verify-index-only"], &[file]);
+        assert!(
+            complaints
+                .iter()
+                .any(|complaint| damaged.contains(complaint)),
+            "{damaged}"
+        );
+    }
+    let aborted = dump(&jars, &[], &of("txnindex"));
+    assert!(aborted.contains("producerId: 99"), "{aborted}");
+    let snapshots = dump(&jars, &[], &of("snapshot"));
+    assert!(
+        snapshots.contains("producerId: 12") && !snapshots.contains("corrupt"),
+        "{snapshots}"
+    );
+}
