@@ -288,18 +288,14 @@ impl Broker {
         }
     }
 
+    pub fn pid(&self) -> Result<u32> {
+        let child = self.child.as_ref();
+        Ok(child.context("only a broker of ours is measured")?.id())
+    }
+
     /// Resident memory of the process, in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let child = self
-            .child
-            .as_ref()
-            .context("only a broker of ours is measured")?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kib = line
-            .and_then(|line| line.split_whitespace().nth(1))
-            .context("no VmRSS")?;
-        Ok(kib.parse::<u64>()? * 1024)
+        resident_bytes(self.pid()?)
     }
 
     /// The status and body of a GET on the HTTP listener.
@@ -318,6 +314,16 @@ impl Broker {
             .map(|(_, body)| body.to_owned());
         Ok((status.context("no HTTP status")?, body.unwrap_or_default()))
     }
+}
+
+/// Resident memory of a process, in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .context("no VmRSS")?;
+    Ok(kib.parse::<u64>()? * 1024)
 }
 
 impl Drop for Broker {

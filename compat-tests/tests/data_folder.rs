@@ -46,7 +46,7 @@ fn a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on() -> Res
     let other = tempfile::tempdir()?;
     let second = Settings::new(other.path())?.with("log.dirs", settings.data().display());
     let said = expect_refusal(&second)?;
-    assert_says(&said, &["lock", &settings.data().display().to_string()])?;
+    assert_says(&said, &["in use", &settings.data().display().to_string()])?;
     client::produce(first.bootstrap(), "t", 0, &[value_record(b"x")], &[])?;
     ensure!(client::read_all(first.bootstrap(), "t", 0)?.len() == 1);
     first.stop()?;
@@ -81,7 +81,7 @@ fn a_folder_of_another_node_or_cluster_is_refused_and_left_alone() -> Result<()>
     client::produce(broker.bootstrap(), "t", 0, &[value_record(b"mine")], &[])?;
     broker.stop()?;
     let other_node = settings.clone().with("node.id", 2);
-    assert_says(&expect_refusal(&other_node)?, &["node.id", "1", "2"])?;
+    assert_says(&expect_refusal(&other_node)?, &["node 1", "node 2"])?;
     let meta = settings.data().join("meta.properties");
     let text = std::fs::read_to_string(&meta).context("Kafka's own file is there")?;
     let line = text
