@@ -89,20 +89,20 @@ impl Connection {
 
     /// False while enough requests are in flight or enough answers wait to be sent.
     pub fn wants_read(&self) -> bool {
-        self.close.is_none() && self.may_begin()
-    }
-
-    fn may_begin(&self) -> bool {
-        self.in_flight.len() < IN_FLIGHT_MAX && self.output_bytes < OUTPUT_BYTES_MAX
+        self.close.is_none()
+            && self.in_flight.len() < IN_FLIGHT_MAX
+            && self.output_bytes < OUTPUT_BYTES_MAX
     }
 
     /// Handles what has arrived and what has become ready. True when it stopped only to let others
-    /// work: call it again without waiting.
+    /// work or its output be taken: take it and call again without waiting.
     pub fn process(&mut self, now: Instant) -> bool {
         if self.close.is_some() {
             return false;
         }
         self.resume(now);
+        // Answers that are ready make room for requests that were read long ago.
+        self.collect(now);
         let more = self.begin_requests(now);
         self.collect(now);
         self.next_deadline = self.earliest_deadline();
@@ -111,7 +111,10 @@ impl Connection {
 
     fn begin_requests(&mut self, now: Instant) -> bool {
         let (mut frames, mut bytes) = (0, 0);
-        while self.close.is_none() && self.may_begin() {
+        while self.close.is_none() && self.in_flight.len() < IN_FLIGHT_MAX {
+            if self.output_bytes >= OUTPUT_BYTES_MAX {
+                return !self.input.is_empty();
+            }
             if frames >= FRAMES_PER_CALL || bytes >= BYTES_PER_CALL {
                 return true;
             }
@@ -259,3 +262,6 @@ impl Connection {
         self.close
     }
 }
+
+#[cfg(test)]
+mod tests;

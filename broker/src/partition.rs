@@ -603,6 +603,12 @@ impl Partition {
         self.with(|inner, _| inner.log().map_or(0, Log::size_bytes))
     }
 
+    /// True while a parked fetch waits here.
+    #[cfg(test)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.with(|inner, _| !inner.fetches.is_empty())
+    }
+
     /// False after the topic was deleted or the broker closed its logs.
     pub fn is_hosted(&self) -> bool {
         self.with(|inner, _| !matches!(inner.slot, LogSlot::Closed(_)))

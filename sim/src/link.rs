@@ -56,8 +56,10 @@ impl Link {
                 .put_slice(&self.to_server[..count]);
             self.to_server.advance(count);
         }
-        while self.server.process(now) {}
         let mut pieces = Vec::new();
+        while self.server.process(now) {
+            self.server.take_output(&mut pieces);
+        }
         self.server.take_output(&mut pieces);
         for piece in pieces {
             match piece {

@@ -84,7 +84,11 @@ fn apply(broker: &Arc<Broker>, records: &[MetadataRecord]) {
     assignments::apply(broker, &Arc::new(image), &delta, broker.clock.now());
 }
 
-fn core(config: Arc<Config>, controller: Arc<InlineController>) -> Arc<Broker> {
+fn core(
+    config: Arc<Config>,
+    controller: Arc<InlineController>,
+    disk: Arc<MemoryDisk>,
+) -> Arc<Broker> {
     let path = Arc::from("/data");
     Arc::new(Broker::new(Seams {
         config,
@@ -92,10 +96,7 @@ fn core(config: Arc<Config>, controller: Arc<InlineController>) -> Arc<Broker> {
         metrics: Arc::default(),
         image: Arc::new(MetadataImage::empty()),
         controller,
-        log_dirs: LogDirs(vec![LogDir {
-            path,
-            disk: Arc::new(MemoryDisk::new()),
-        }]),
+        log_dirs: LogDirs(vec![LogDir { path, disk }]),
         seed: 7,
     }))
 }
@@ -103,6 +104,7 @@ fn core(config: Arc<Config>, controller: Arc<InlineController>) -> Arc<Broker> {
 /// See the module documentation.
 pub(crate) struct TestBroker {
     pub(crate) broker: Arc<Broker>,
+    pub(crate) disk: Arc<MemoryDisk>,
     controller: Arc<InlineController>,
     signal: Arc<ConnectionSignal>,
     now: Instant,
@@ -122,7 +124,8 @@ impl TestBroker {
             rng: Mutex::new(StdRng::seed_from_u64(7)),
             silent: AtomicBool::new(false),
         });
-        let broker = core(config, controller.clone());
+        let disk = Arc::new(MemoryDisk::new());
+        let broker = core(config, controller.clone(), disk.clone());
         controller.broker.set(Arc::downgrade(&broker)).unwrap();
         let cluster_id = Arc::from("dGVzdC1jbHVzdGVyLWlkMQ");
         let mut records = bootstrap(&cluster_id);
@@ -132,6 +135,7 @@ impl TestBroker {
         let now = broker.clock.now();
         TestBroker {
             broker,
+            disk,
             controller,
             signal,
             now,
@@ -188,6 +192,15 @@ impl TestBroker {
         let size_bytes = batch.bytes().len();
         partition.append(batch, 9, (self.now, 1), None).unwrap();
         i64::try_from(size_bytes).unwrap()
+    }
+
+    /// The broker registered anew, as at a restart: its partitions get the next leader epoch.
+    pub(crate) fn bump_leader_epochs(&self) {
+        let broker_id = BrokerId(1);
+        apply(
+            &self.broker,
+            &[MetadataRecord::LeaderEpochsBumped { broker_id }],
+        );
     }
 
     /// From now on the controller takes commands and never answers.
