@@ -35,6 +35,8 @@ struct Node {
     disk: MemoryDisk,
     /// `None` while it is down.
     controller: Option<Controller>,
+    /// What it told last.
+    told: MetadataImage,
     starts: u64,
 }
 
@@ -56,6 +58,7 @@ impl Bus {
         let node = |_| Node {
             disk: MemoryDisk::new(),
             controller: None,
+            told: MetadataImage::empty(),
             starts: 0,
         };
         let mut bus = Bus {
@@ -83,9 +86,11 @@ impl Bus {
         let Node {
             disk,
             controller,
+            told,
             starts,
         } = &mut self.nodes[node];
         *starts += 1;
+        *told = MetadataImage::empty();
         *controller = Some(Controller::open(Arc::new(disk.clone()), options, now).unwrap());
     }
 
@@ -115,14 +120,23 @@ impl Bus {
             let Some(controller) = &mut self.nodes[node].controller else {
                 continue;
             };
-            for event in controller.poll(now).unwrap() {
+            let Ok(events) = controller.poll(now) else {
+                assert!(self.nodes[node].disk.halted());
+                self.nodes[node].controller = None;
+                continue;
+            };
+            for event in events {
                 self.trace.push(format!("{} {node} {event:?}", self.now_ms));
                 match event {
                     Event::Send { to, message } => self.post(node, to.0 as usize, message),
                     Event::Reply { ticket, reply } => {
                         self.replies.insert((node, ticket), reply);
                     }
-                    Event::Applied { image, .. } => image.check_invariants(),
+                    Event::Applied { image, delta } => {
+                        image.check_invariants();
+                        let told = std::mem::replace(&mut self.nodes[node].told, (*image).clone());
+                        assert!(delta.covers(&MetadataDelta::between(&told, &image)));
+                    }
                 }
             }
         }
@@ -348,7 +362,7 @@ fn ordeal(seed: u64) -> (Arc<MetadataImage>, Vec<String>) {
             0 => bus.wait_for_leader(),
             _ => chance.random_range(0..3),
         };
-        match chance.random_range(0..4) {
+        match chance.random_range(0..5) {
             0 => {
                 let power_loss = Crash::PowerLoss {
                     seed: chance.random(),
@@ -358,6 +372,18 @@ fn ordeal(seed: u64) -> (Arc<MetadataImage>, Vec<String>) {
                 bus.start(victim);
             }
             1 => {
+                // The power goes in the middle of whatever it is writing.
+                bus.nodes[victim]
+                    .disk
+                    .halt_after(chance.random_range(0..12));
+                bus.run_ms(chance.random_range(0..3_000));
+                let power_loss = Crash::PowerLoss {
+                    seed: chance.random(),
+                };
+                bus.stop(victim, power_loss);
+                bus.start(victim);
+            }
+            2 => {
                 bus.cut_off = vec![victim];
                 bus.run_ms(chance.random_range(0..4_000));
                 bus.cut_off.clear();
