@@ -5,7 +5,7 @@
 //! - Snapshot before log: an installed snapshot is on disk before the entries it replaces go. At
 //!   the next start a log that does not reach the snapshot, or contradicts it, is restarted there.
 //! - Hard state before entries: entries of a term never outlive the knowledge of that term, so a
-//!   node cannot vote again in it.
+//!   node cannot vote again in it. The commit index that comes with it is stored only later.
 //! - Snapshot before entries are forgotten: in memory those up to the last snapshot but one, on
 //!   disk those up to the oldest that is kept.
 //! - A new node writes its first snapshot (index 1, term 1, empty image) last: before that nothing
@@ -180,9 +180,10 @@ impl Store {
     pub(super) fn save_hard_state(&mut self, new: &HardState) -> Result<(), ControllerError> {
         let vote_or_term = (new.term, new.vote) != (self.hard_state.term, self.hard_state.vote);
         if vote_or_term {
-            // The commit index may be that of entries that are only about to be written.
+            // The new commit index speaks of entries that are only about to be written. Stored
+            // now, it would after a crash declare committed what they were to overwrite.
             let mut stored = new.clone();
-            stored.commit = stored.commit.min(self.last_index());
+            stored.commit = self.hard_state.commit;
             state::store_hard_state(&*self.disk, &stored)?;
         }
         self.hard_state = new.clone();

@@ -3,6 +3,7 @@
 mod alone;
 mod cluster;
 mod crash;
+mod follower;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

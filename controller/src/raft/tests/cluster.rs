@@ -199,6 +199,14 @@ impl Bus {
         self.nodes[node].controller.as_ref().unwrap().image()
     }
 
+    /// Whether the leader has applied an entry of its own term, and so everything before.
+    fn leader_is_ready(&self) -> bool {
+        let leader = self
+            .leader()
+            .and_then(|leader| self.nodes[leader].controller.as_ref());
+        leader.is_some_and(|leader| leader.image().term == leader.quorum().leader_epoch)
+    }
+
     /// In good weather everybody comes to the same image.
     fn settle(&mut self) -> Arc<MetadataImage> {
         self.weather = CALM;
@@ -206,7 +214,7 @@ impl Bus {
         for _ in 0..2_000 {
             self.step();
             let images: Vec<_> = (0..self.nodes.len()).map(|node| self.image(node)).collect();
-            if self.leader().is_some() && images.iter().all(|image| *image == images[0]) {
+            if self.leader_is_ready() && images.iter().all(|image| *image == images[0]) {
                 return images[0].clone();
             }
         }
