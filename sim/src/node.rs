@@ -41,11 +41,14 @@ impl Node {
             disk,
             identity,
         };
-        let (broker, driver) = boot::boot(config, &home, (clock, Arc::default()), rng, |listener| listener.port)
+        let (broker, driver) =
+            boot::boot(config, &home, (clock, Arc::default()), rng, |listener| {
+                listener.port
+            })
             .map_err(|error| error.to_string())?;
         let image = broker.metadata.image();
-        let recovery = Recovery::begin(&broker, &image, Arc::default())
-            .map_err(|error| error.to_string())?;
+        let recovery =
+            Recovery::begin(&broker, &image, Arc::default()).map_err(|error| error.to_string())?;
         while recovery.open_next() {}
         recovery.finish();
         let now = broker.clock.now();

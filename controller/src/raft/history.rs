@@ -30,7 +30,7 @@ impl History {
         let snapshots = state::list_snapshots(&*disk)?;
         let newest = *snapshots.last().ok_or(ControllerError::NoSnapshot)?;
         let hard_state = state::load_hard_state(&*disk)?.unwrap_or_default();
-        let log = EntryLog::open(disk.clone(), newest)?;
+        let log = EntryLog::open(disk.clone(), newest, newest)?;
         Ok(History {
             disk,
             log,

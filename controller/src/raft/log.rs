@@ -35,7 +35,12 @@ pub(super) struct EntryLog {
 
 impl EntryLog {
     /// Whatever is on disk, an empty log when there is none, with the entries after `after`.
-    pub(super) fn open(disk: Arc<dyn Disk>, after: u64) -> Result<EntryLog, ControllerError> {
+    /// The log may start anywhere up to the entry that follows `snapshot`, the newest one.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        after: u64,
+        snapshot: u64,
+    ) -> Result<EntryLog, ControllerError> {
         let exists = disk
             .exists(DIRECTORY)
             .map_err(ControllerError::io(DIRECTORY))?;
@@ -46,9 +51,10 @@ impl EntryLog {
                 entries: VecDeque::new(),
             });
         }
-        // The log is short, so all of it is checked, always.
+        // The log is short and nothing else vouches for it, so all of it is checked, always: what lies
+        // below the recovery point is only trusted as far as a producer snapshot goes, and here is none.
         let from = OpenLog {
-            recovery_point: Offset(0),
+            recovery_point: offset(snapshot + 1),
             log_start_offset: Offset(0),
             clean: false,
         };

@@ -57,7 +57,7 @@ impl Store {
         let indexes = state::list_snapshots(&*disk)?;
         if indexes.is_empty() {
             // A crash during bootstrap leaves no entry; without snapshot there can be none.
-            if !EntryLog::open(disk.clone(), 0)?.is_empty() {
+            if !EntryLog::open(disk.clone(), 0, 0)?.is_empty() {
                 return Err(ControllerError::NoSnapshot);
             }
             bootstrap(&*disk, members)?;
@@ -67,7 +67,7 @@ impl Store {
         let (newest, before) = readable_snapshots(&*disk, &indexes)?;
         let image = image_of(&newest)?;
         let mut store = Store {
-            log: EntryLog::open(disk.clone(), before.0)?,
+            log: EntryLog::open(disk.clone(), before.0, newest.metadata.index)?,
             disk,
             hard_state,
             members: newest.metadata.conf_state.clone().unwrap_or_default(),
