@@ -130,6 +130,7 @@ pub const APIS: &[Api] = &[
     row!(ListOffsetsRequest, 1 - 10, logs => handlers::list_offsets::handle),
     row!(MetadataRequest, 0 - 13, topics => handlers::metadata::handle),
     row!(FindCoordinatorRequest, 0 - 6, cluster => handlers::find_coordinator::handle),
+    row!(ListGroupsRequest, 0 - 5, cluster => handlers::list_groups::handle),
     row!(ApiVersionsRequest, 0 - 4, cluster => handlers::api_versions::handle),
     row!(CreateTopicsRequest, 2 - 7, topics => handlers::create_topics::handle),
     row!(DeleteTopicsRequest, 1 - 6, topics => handlers::delete_topics::handle),

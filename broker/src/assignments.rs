@@ -31,6 +31,14 @@ pub fn apply(
     delta: &MetadataDelta,
     now: Instant,
 ) {
+    let own = ConfigResource::Broker(broker.node_id);
+    let configured = [own, ConfigResource::BrokerDefault];
+    if configured
+        .iter()
+        .any(|resource| delta.configs_changed.contains(resource))
+    {
+        broker.configure(image);
+    }
     for id in delta.topics_deleted.keys() {
         delete_topic(broker, *id);
     }
@@ -107,7 +115,7 @@ pub fn partition(
     epoch: LeaderEpoch,
     config: &Arc<TopicConfig>,
 ) -> Arc<Partition> {
-    let policy = flush_policy(config, &broker.config);
+    let policy = flush_policy(config, &broker.live_config());
     let config = Arc::clone(config);
     Arc::new(match log {
         Ok(log) => Partition::lead(name, log, epoch, config, policy),
@@ -170,10 +178,7 @@ fn configure_topic(broker: &Broker, image: &MetadataImage, name: &Arc<str>, now:
     };
     let config = Arc::new(topic_config(broker, image, name));
     for partition in topic.partitions.iter().flatten() {
-        if partition.config() == config {
-            continue;
-        }
-        let policy = flush_policy(&config, &broker.config);
+        let policy = flush_policy(&config, &broker.live_config());
         let log = log_config(broker, &config);
         let due = partition.set_config(Arc::clone(&config), log, policy, now);
         broker.flush.arrange(partition, due);
@@ -205,7 +210,7 @@ pub fn log_config(broker: &Broker, topic: &TopicConfig) -> LogConfig {
         timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
         timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
         preallocate: topic.preallocate,
-        producer_id_expiration_ms: broker.config.producer_id_expiration_ms,
+        producer_id_expiration_ms: broker.live_config().producer_id_expiration_ms,
         compacted: topic.cleanup_policy.compact,
         validation: Validation::Header,
         tail_budget: Arc::clone(&broker.tail_budget),

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use ottla_controller::record::ConfigResource;
 use ottla_controller::{Command, CommandReply, MetadataImage, QuorumState};
 use ottla_protocol::types::BrokerId;
 use ottla_storage::disk::Disk;
@@ -46,7 +48,9 @@ pub struct LogDirs(pub Vec<LogDir>);
 /// What one broker is made of.
 pub struct Broker {
     pub node_id: BrokerId,
+    /// As started; see [`Broker::live_config`].
     pub config: Arc<Config>,
+    live: ArcSwap<Config>,
     pub clock: Arc<dyn Clock>,
     pub metadata: MetadataCache,
     pub partitions: PartitionMap,
@@ -131,8 +135,10 @@ impl Broker {
     pub fn new(seams: Seams) -> Broker {
         let config = seams.config;
         let tail_bytes = usize::try_from(config.tail_memory_bytes).unwrap_or(usize::MAX);
+        let node_id = BrokerId(config.node_id);
         Broker {
-            node_id: BrokerId(config.node_id),
+            node_id,
+            live: ArcSwap::from(live_config(&config, node_id, &seams.image)),
             metadata: MetadataCache::new(seams.image),
             partitions: PartitionMap::default(),
             controller: seams.controller,
@@ -146,6 +152,17 @@ impl Broker {
             clock: seams.clock,
             config,
         }
+    }
+
+    /// The configuration in force: `config` with what was changed while the broker runs.
+    pub fn live_config(&self) -> Arc<Config> {
+        self.live.load_full()
+    }
+
+    /// Takes over what `image` sets for this broker or for all of them.
+    pub(crate) fn configure(&self, image: &MetadataImage) {
+        self.live
+            .store(live_config(&self.config, self.node_id, image));
     }
 
     pub fn topics(&self) -> Topics<'_> {
@@ -197,4 +214,13 @@ impl Broker {
             producer_ids: &self.producer_ids,
         }
     }
+}
+
+fn live_config(config: &Arc<Config>, node_id: BrokerId, image: &MetadataImage) -> Arc<Config> {
+    let broker = image.configs.of(&ConfigResource::Broker(node_id));
+    let all_brokers = image.configs.of(&ConfigResource::BrokerDefault);
+    if broker.is_empty() && all_brokers.is_empty() {
+        return Arc::clone(config);
+    }
+    Arc::new(config.with_dynamic(broker, all_brokers))
 }

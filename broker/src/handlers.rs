@@ -21,6 +21,7 @@ pub mod find_coordinator;
 mod hosted;
 pub mod init_producer_id;
 pub mod list_config_resources;
+pub mod list_groups;
 pub mod list_offsets;
 mod loggers;
 pub mod metadata;

@@ -253,7 +253,8 @@ fn listen(
     bound: Vec<Bound>,
     shutdown: &watch::Sender<bool>,
 ) -> Vec<JoinHandle<io::Result<()>>> {
-    let admission = Admission::new(limits(&broker.config));
+    let limited = Arc::clone(broker);
+    let admission = Admission::new(move || limits(&limited.live_config()));
     let accept = |bound| {
         let (broker, admission) = (Arc::clone(broker), Arc::clone(&admission));
         runtime.spawn(net::accept(broker, bound, admission, shutdown.subscribe()))

@@ -17,7 +17,7 @@ const LOWER: &[(i16, i16, &str)] = &[
 
 /// What Kafka serves and this broker does not yet.
 const ABSENT: &[(&[i16], &str)] = &[
-    (&[8, 9, 11, 12, 13, 14, 15, 16, 42, 47], "groups"),
+    (&[8, 9, 11, 12, 13, 14, 15, 42, 47], "groups"),
     (&[17, 36], "SASL listeners"),
     (&[21], "deleting records"),
     (&[24, 25, 26, 27, 28, 61], "transactions"),

@@ -66,7 +66,10 @@ pub trait Disk: Send + Sync + 'static {
     fn remove_dir_all(&self, path: &str) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut; `""` is the root.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// What is left for us; less than what is free where the system keeps a reserve.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// The size of the whole file system.
+    fn total_bytes(&self) -> io::Result<u64>;
 }
 
 /// One file. Shared: every method takes `&self`, positions are explicit.

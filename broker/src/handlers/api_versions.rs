@@ -5,6 +5,8 @@
 //! that is not complete is not advertised, and default-valued tagged fields are never written:
 //! librdkafka 2.0 cannot skip them.
 
+use ottla_controller::MetadataImage;
+use ottla_controller::decide::FEATURES;
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::StrBytes;
 use ottla_protocol::messages::api_versions_response::{
@@ -22,8 +24,8 @@ const ZERO_LEVELS_FROM: i16 = 4;
 /// From this version on clients name their software.
 const SOFTWARE_NAME_FROM: i16 = 3;
 
-/// A feature this broker knows: (name, lowest level, highest level).
-const FEATURES: &[(&str, i16, i16)] = &[("kraft.version", 0, 1), ("metadata.version", 7, 30)];
+/// Levels of Kafka's own quorum protocol: tools ask for them, and nothing here depends on them.
+const KRAFT_VERSION: (&str, i16, i16) = ("kraft.version", 0, 1);
 
 pub fn handle(
     cluster: Cluster<'_>,
@@ -45,7 +47,7 @@ pub fn handle(
         response = response
             .with_supported_features(supported_features(ctx.version))
             .with_finalized_features_epoch(image.applied.0)
-            .with_finalized_features(finalized_features());
+            .with_finalized_features(finalized_features(&image));
     }
     Reply::Now(response)
 }
@@ -69,10 +71,14 @@ fn api_keys() -> Vec<ApiVersion> {
 }
 
 fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
-    FEATURES
+    let ours = FEATURES
         .iter()
+        .map(|feature| (feature.name, feature.min, feature.max));
+    [KRAFT_VERSION]
+        .into_iter()
+        .chain(ours)
         .filter(|(_, min, _)| *min > 0 || version >= ZERO_LEVELS_FROM)
-        .map(|&(name, min, max)| {
+        .map(|(name, min, max)| {
             SupportedFeatureKey::default()
                 .with_name(StrBytes::from_static_str(name))
                 .with_min_version(min)
@@ -81,16 +87,18 @@ fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
         .collect()
 }
 
-/// Only `metadata.version` is finalized: tools take a cluster without it for a very old one, and
-/// any other feature would switch clients to requests that are not served yet.
-fn finalized_features() -> Vec<FinalizedFeatureKey> {
-    let level = 30;
-    vec![
-        FinalizedFeatureKey::default()
-            .with_name(StrBytes::from_static_str("metadata.version"))
-            .with_min_version_level(level)
-            .with_max_version_level(level),
-    ]
+/// What the cluster agreed on. `metadata.version` is always there: tools take a cluster without it
+/// for a very old one.
+fn finalized_features(image: &MetadataImage) -> Vec<FinalizedFeatureKey> {
+    let finalized = image.features.iter().filter(|(_, level)| *level > 0);
+    finalized
+        .map(|(name, level)| {
+            FinalizedFeatureKey::default()
+                .with_name(StrBytes::from_string(name.to_string()))
+                .with_min_version_level(level)
+                .with_max_version_level(level)
+        })
+        .collect()
 }
 
 /// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`

@@ -129,7 +129,9 @@ fn refuse_repeated(entries: &mut Vec<Entry>, image: &MetadataImage) {
         match first.get(&target) {
             Some(&index) => {
                 let message = "the topic is named twice in the request";
-                kept[index].target = Err(Failure::new(ErrorCode::INVALID_REQUEST, message));
+                let first = &mut kept[index];
+                first.name = first.name.take().or(entry.name);
+                first.target = Err(Failure::new(ErrorCode::INVALID_REQUEST, message));
             }
             None => {
                 first.insert(target, kept.len());

@@ -106,12 +106,13 @@ pub(super) fn topic_entries(
     describe::describe_topic(set, broker, cluster, configs.config)
 }
 
-/// No list of keys means all of them; an empty one means none.
+/// No list of keys means all of them; so does an empty one, in Kafka and so here.
 fn wanted(
     entries: Vec<ConfigEntry>,
     resource: &DescribeConfigsResource,
 ) -> impl Iterator<Item = ConfigEntry> {
     let keys = resource.configuration_keys.as_ref();
+    let keys = keys.filter(|keys| !keys.is_empty());
     let keys: Option<BTreeSet<&str>> = keys.map(|keys| keys.iter().map(|key| &**key).collect());
     entries
         .into_iter()

@@ -15,9 +15,6 @@ use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
 use crate::reply::Reply;
 
-/// What the wire says when a size is not known.
-const UNKNOWN_BYTES: i64 = -1;
-
 /// Topics and partitions asked for; `None`: all.
 type Asked = Option<BTreeMap<String, BTreeSet<i32>>>;
 
@@ -54,11 +51,13 @@ pub fn handle(
 fn result(dir: &LogDir, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsResult {
     let result = DescribeLogDirsResult::default()
         .with_log_dir(text(&dir.path))
-        .with_total_bytes(UNKNOWN_BYTES)
         .with_topics(topics);
-    match dir.disk.free_bytes() {
-        Ok(free) => result.with_usable_bytes(i64::try_from(free).unwrap_or(i64::MAX)),
-        Err(error) => {
+    let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+    match (dir.disk.total_bytes(), dir.disk.free_bytes()) {
+        (Ok(total), Ok(free)) => result
+            .with_total_bytes(bytes(total))
+            .with_usable_bytes(bytes(free)),
+        (Err(error), _) | (_, Err(error)) => {
             tracing::warn!(log_dir = %dir.path, %error, "the log directory cannot be examined");
             result.with_error_code(ErrorCode::KAFKA_STORAGE_ERROR.0)
         }

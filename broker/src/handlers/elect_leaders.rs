@@ -25,8 +25,14 @@ pub fn handle(
     let image = topics.metadata.image();
     let kind = request.election_type;
     let results = match request.topic_partitions {
-        // All partitions: those without need of an election are left out, as Kafka does.
-        None => BTreeMap::new(),
+        // All partitions: those without need of an election are left out, as in Kafka.
+        None => {
+            let topics = image
+                .topics
+                .iter()
+                .map(|topic| (topic.name.clone(), Vec::new()));
+            topics.collect()
+        }
         Some(asked) => {
             let mut results = BTreeMap::<Arc<str>, Vec<PartitionResult>>::new();
             for topic in asked {

@@ -38,6 +38,7 @@ use crate::assignments;
 use crate::broker::{Broker, ControllerHandle, Done, LogDir, LogDirs, Seams};
 use crate::clock::RealClock;
 use crate::config::{Config, ListenerName};
+use crate::partition::PartitionError;
 use crate::purgatory::ConnectionSignal;
 use crate::reply::{Answer, Reply};
 
@@ -183,6 +184,15 @@ impl TestBroker {
 
     /// Appends one batch of these values to a partition and returns its size in bytes.
     pub(crate) fn append(&self, topic: &str, partition: i32, values: &[&[u8]]) -> i64 {
+        self.try_append(topic, partition, values).unwrap()
+    }
+
+    pub(crate) fn try_append(
+        &self,
+        topic: &str,
+        partition: i32,
+        values: &[&[u8]],
+    ) -> Result<i64, PartitionError> {
         let partition = self.broker.partitions.get(topic, partition).unwrap();
         let mut batch = BatchBuilder::new();
         for value in values {
@@ -190,8 +200,8 @@ impl TestBroker {
         }
         let batch = batch.build().unwrap();
         let size_bytes = batch.bytes().len();
-        partition.append(batch, 9, (self.now, 1), None).unwrap();
-        i64::try_from(size_bytes).unwrap()
+        partition.append(batch, 9, (self.now, 1), None)?;
+        Ok(i64::try_from(size_bytes).unwrap())
     }
 
     /// The broker registered anew, as at a restart: its partitions get the next leader epoch.

@@ -35,6 +35,7 @@ fn every_answer_fits_every_version_it_is_served_in() {
         broker,
         MetadataRequest
         FindCoordinatorRequest
+        ListGroupsRequest
         CreateTopicsRequest
         DeleteTopicsRequest
         DescribeAclsRequest
@@ -219,6 +220,16 @@ fn nobody_has_scram_credentials() {
 }
 
 #[test]
+fn no_group_is_coordinated_here() {
+    use messages::*;
+    let broker = TestBroker::new();
+    for version in 0..=5 {
+        let response = broker.call(version, ListGroupsRequest::default());
+        assert_eq!((response.error_code, response.groups.len()), (0, 0));
+    }
+}
+
+#[test]
 fn no_transaction_exists() {
     use messages::*;
     let broker = TestBroker::new();
@@ -288,4 +299,16 @@ fn features_are_updated_all_or_none() {
     let response = update(1, &[("metadata.version", 30, 1)]);
     assert_eq!((response.error_code, response.results.len()), (0, 1));
     assert_eq!(broker.image().features.level("metadata.version"), 30);
+    assert_eq!(update(1, &[("metadata.version", 20, 1)]).error_code, 95);
+    assert_eq!(update(1, &[("metadata.version", 20, 2)]).error_code, 0);
+    let software = StrBytes::from_static_str("test");
+    let request = ApiVersionsRequest::default()
+        .with_client_software_name(software.clone())
+        .with_client_software_version(software);
+    let told = broker.call(3, request).finalized_features;
+    let told: Vec<_> = told
+        .iter()
+        .map(|f| (&*f.name, f.max_version_level))
+        .collect();
+    assert_eq!(told, [("metadata.version", 20)]);
 }

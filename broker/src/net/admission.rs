@@ -28,9 +28,9 @@ struct Counts {
 }
 
 /// Counts connections.
-#[derive(Debug)]
 pub struct Admission {
-    limits: Limits,
+    /// Asked anew for every connection: limits change while the broker runs.
+    limits: Box<dyn Fn() -> Limits + Send + Sync>,
     counts: Mutex<Counts>,
 }
 
@@ -50,22 +50,30 @@ pub struct Permit {
     ip: IpAddr,
 }
 
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admission")
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Admission {
-    pub fn new(limits: Limits) -> Arc<Admission> {
+    pub fn new(limits: impl Fn() -> Limits + Send + Sync + 'static) -> Arc<Admission> {
         Arc::new(Admission {
-            limits,
+            limits: Box::new(limits),
             counts: Mutex::new(Counts::default()),
         })
     }
 
     pub fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, Refused> {
-        let per_ip_max = *self
-            .limits
+        let limits = (self.limits)();
+        let per_ip_max = *limits
             .per_ip_overrides
             .get(&ip)
-            .unwrap_or(&self.limits.connections_per_ip_max);
+            .unwrap_or(&limits.connections_per_ip_max);
         let mut counts = self.counts.lock();
-        if counts.total >= self.limits.connections_max {
+        if counts.total >= limits.connections_max {
             return Err(Refused::Total);
         }
         let of_ip = counts.per_ip.entry(ip).or_insert(0);
@@ -83,6 +91,7 @@ impl Admission {
     /// How long to wait before the next connection is accepted, to keep to the rate.
     pub fn pause(&self, now: Instant) -> Option<Duration> {
         const SECOND: Duration = Duration::from_secs(1);
+        let rate_max = (self.limits)().rate_max;
         let mut counts = self.counts.lock();
         let since = counts
             .second_began
@@ -90,7 +99,7 @@ impl Admission {
         match since {
             Some(since) if since < SECOND => {
                 counts.in_second = counts.in_second.saturating_add(1);
-                (counts.in_second > self.limits.rate_max).then(|| SECOND - since)
+                (counts.in_second > rate_max).then(|| SECOND - since)
             }
             _ => {
                 counts.second_began = Some(now);
@@ -124,7 +133,7 @@ mod tests {
     use super::*;
 
     fn admission(total: u32, per_ip: u32, rate: u32) -> Arc<Admission> {
-        Admission::new(Limits {
+        Admission::new(move || Limits {
             connections_max: total,
             connections_per_ip_max: per_ip,
             per_ip_overrides: BTreeMap::from([("10.0.0.9".parse().unwrap(), 0)]),

@@ -204,6 +204,9 @@ impl MemoryDisk {
     }
 }
 
+/// What a disk without a capacity says it has.
+const ENDLESS_BYTES: u64 = 1 << 50;
+
 impl Disk for MemoryDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let content = self.change(Operation::Create, path, |tree, sequence| {
@@ -274,8 +277,13 @@ impl Disk for MemoryDisk {
         let state = self.shared.state.lock();
         Ok(match state.faults.capacity_bytes() {
             Some(capacity) => capacity.saturating_sub(state.tree.used_bytes()),
-            None => 1 << 50,
+            None => ENDLESS_BYTES,
         })
+    }
+
+    fn total_bytes(&self) -> io::Result<u64> {
+        let state = self.shared.state.lock();
+        Ok(state.faults.capacity_bytes().unwrap_or(ENDLESS_BYTES))
     }
 }
 

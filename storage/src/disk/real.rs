@@ -256,4 +256,9 @@ impl Disk for RealDisk {
         let stat = rustix::fs::fstatvfs(&self.shared.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+
+    fn total_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.shared.root)?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
 }

@@ -413,3 +413,35 @@ fn log_levels_change_at_once_and_are_told_by_describe() {
     assert_eq!(alter(&broker, 8, "1", &[(LOGGER, DELETE, None)]), 0);
     assert_eq!(level(), None);
 }
+
+#[test]
+fn a_changed_topic_refuses_what_it_took_before() {
+    let broker = TestBroker::new();
+    broker.create_topic("a", 1);
+    let large = vec![b'x'; 5_000];
+    broker.append("a", 0, &[&large]);
+    broker.set_config(TOPIC, "a", "max.message.bytes", "1000");
+    assert!(broker.try_append("a", 0, &[&large]).is_err());
+    broker.set_config(TOPIC, "a", "max.message.bytes", "10000");
+    broker.append("a", 0, &[&large]);
+    broker.set_config(BROKER, "", "message.max.bytes", "1000");
+    broker.append("a", 0, &[&large]);
+    alter(&broker, TOPIC, "a", &[("max.message.bytes", DELETE, None)]);
+    assert!(broker.try_append("a", 0, &[&large]).is_err());
+    broker.set_config(BROKER, "1", "message.max.bytes", "10000");
+    broker.append("a", 0, &[&large]);
+}
+
+#[test]
+fn a_changed_broker_key_is_in_force_at_once() {
+    let broker = TestBroker::with_config(&[("max.connections", "100")]);
+    let max = || broker.broker.live_config().max_connections;
+    assert_eq!(max(), 100);
+    broker.set_config(BROKER, "", "max.connections", "70");
+    assert_eq!(max(), 70);
+    broker.set_config(BROKER, "1", "max.connections", "50");
+    assert_eq!(max(), 50);
+    alter(&broker, BROKER, "1", &[("max.connections", DELETE, None)]);
+    alter(&broker, BROKER, "", &[("max.connections", DELETE, None)]);
+    assert_eq!(max(), 100);
+}

@@ -104,8 +104,8 @@ fn what_is_named_badly_or_twice_is_not_deleted() {
         6,
         request(vec![
             by_name("a").with_topic_id(a),
-            by_name("b"),
             by_id(b),
+            by_name("b"),
             by_id(Uuid::nil()),
             by_name("c"),
             by_name("c"),

@@ -35,7 +35,7 @@ fn told(broker: &TestBroker, version: i16, asked: Asked<'_>) -> Vec<(String, i32
     let dir = &response.results[0];
     assert_eq!((dir.error_code, &*dir.log_dir), (0, "/data"));
     if version >= 4 {
-        assert!(dir.usable_bytes > 0);
+        assert!(dir.usable_bytes > 0 && dir.total_bytes >= dir.usable_bytes);
     }
     let mut told = Vec::new();
     for topic in &dir.topics {
