@@ -89,6 +89,11 @@ fn frame(topic: &str, partition: i32, acks: i16, batch: &[u8]) -> Result<Bytes> 
     Ok(buf.freeze())
 }
 
+/// From a microsecond to a minute.
+fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
+}
+
 /// Sends the whole load and waits for every answer.
 pub fn run(load: &Load) -> Result<Outcome> {
     let (batch, records) = batch(load.batch_bytes, load.record_bytes)?;
@@ -113,7 +118,7 @@ pub fn run(load: &Load) -> Result<Outcome> {
             .collect::<Result<Vec<Histogram<u64>>>>()
     })?;
     let elapsed = started.elapsed();
-    let mut latency_us = Histogram::new(3)?;
+    let mut latency_us = histogram()?;
     for latency in latencies {
         latency_us.add(latency)?;
     }
@@ -132,7 +137,7 @@ fn send(load: &Load, partition: i32, batch: &[u8], requests: u64) -> Result<Hist
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut on_the_way: VecDeque<Instant> = VecDeque::with_capacity(load.in_flight);
-    let mut latency_us = Histogram::new(3)?;
+    let mut latency_us = histogram()?;
     let mut answer = Vec::new();
     for _ in 0..requests {
         if on_the_way.len() == load.in_flight {

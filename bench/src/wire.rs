@@ -9,6 +9,7 @@ use ottla_protocol::messages::{
 };
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 const CLIENT_ID: &str = "ottla-bench";
@@ -94,7 +95,9 @@ impl Client {
                     .filter(|partition| partition.leader_id.0 >= 0)
                     .count()
             });
-            if led == usize::try_from(partitions)? {
+            // A broker may know that it is the leader a moment before it acts as one.
+            let all_led = led == usize::try_from(partitions)?;
+            if all_led && self.end_offsets(topic, 0..partitions).is_ok() {
                 return Ok(());
             }
             ensure!(
@@ -107,25 +110,33 @@ impl Client {
 
     /// The end of a partition's log.
     pub fn end_offset(&mut self, topic: &str, partition: i32) -> Result<i64> {
-        let wanted = messages::list_offsets_request::ListOffsetsPartition::default()
-            .with_partition_index(partition)
-            .with_timestamp(-1);
+        self.end_offsets(topic, partition..partition + 1)?
+            .pop()
+            .context("an empty answer")
+    }
+
+    /// The ends of several partitions; fails when one of them is not served.
+    fn end_offsets(&mut self, topic: &str, partitions: Range<i32>) -> Result<Vec<i64>> {
+        let wanted = partitions.map(|partition| {
+            messages::list_offsets_request::ListOffsetsPartition::default()
+                .with_partition_index(partition)
+                .with_timestamp(-1)
+        });
         let wanted = messages::list_offsets_request::ListOffsetsTopic::default()
             .with_name(topic_name(topic))
-            .with_partitions(vec![wanted]);
+            .with_partitions(wanted.collect());
         let request = ListOffsetsRequest::default()
             .with_replica_id(messages::BrokerId(-1))
             .with_topics(vec![wanted]);
         let response: ListOffsetsResponse = self.call(1, &request)?;
-        let partition = response
-            .topics
-            .first()
-            .and_then(|topic| topic.partitions.first());
-        let partition = partition.context("an empty answer")?;
-        match partition.error_code {
-            0 => Ok(partition.offset),
-            code => Err(anyhow!("list offsets of {topic}: error {code}")),
-        }
+        let found = response.topics.first().context("an empty answer")?;
+        let end = |partition: &messages::list_offsets_response::ListOffsetsPartitionResponse| {
+            match partition.error_code {
+                0 => Ok(partition.offset),
+                code => Err(anyhow!("list offsets of {topic}: error {code}")),
+            }
+        };
+        found.partitions.iter().map(end).collect()
     }
 }
 
