@@ -70,6 +70,9 @@ pub(crate) fn run(args: DevArgs) -> Outcome {
         env!("CARGO_PKG_VERSION")
     ));
     say(&format!("  Kafka    {}", kafka.join(", ")));
+    for address in running.http_addresses() {
+        say(&format!("  HTTP     http://{address}  /ready  /metrics"));
+    }
     say("  Try:     echo hello | ottla produce greetings");
     say("           ottla consume greetings -n 1");
     say("  Ctrl-C stops it cleanly");
