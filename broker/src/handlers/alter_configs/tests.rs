@@ -23,6 +23,7 @@ const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 type Op<'a> = (&'a str, i8, Option<&'a str>);
+type Pair<'a> = (&'a str, Option<&'a str>);
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -45,7 +46,7 @@ fn incremental(resources: &[(i8, &str, &[Op<'_>])]) -> IncrementalAlterConfigsRe
     IncrementalAlterConfigsRequest::default().with_resources(resources.collect())
 }
 
-fn replacing(resources: &[(i8, &str, &[(&str, Option<&str>)])]) -> AlterConfigsRequest {
+fn replacing(resources: &[(i8, &str, &[Pair<'_>])]) -> AlterConfigsRequest {
     use alter_configs_request::{AlterConfigsResource, AlterableConfig};
     let resources = resources.iter().map(|(kind, name, pairs)| {
         let configs = pairs.iter().map(|(key, value)| {
@@ -288,7 +289,7 @@ fn validation_changes_nothing() {
         .map(|r| r.error_code)
         .collect();
     assert_eq!(codes, [0, 3]);
-    let pairs: &[(&str, Option<&str>)] = &[("retention.ms", Some("7"))];
+    let pairs: &[Pair<'_>] = &[("retention.ms", Some("7"))];
     let request = replacing(&[(TOPIC, "a", pairs)]).with_validate_only(true);
     assert_eq!(broker.call(2, request).responses[0].error_code, 0);
     assert_eq!(stored(&broker, &topic()), BTreeMap::new());
@@ -300,7 +301,7 @@ fn the_older_request_replaces_everything_that_is_set() {
         let broker = TestBroker::new();
         broker.create_topic("a", 1);
         alter(&broker, TOPIC, "a", &[("retention.ms", SET, Some("5"))]);
-        let pairs: &[(&str, Option<&str>)] = &[("segment.ms", Some("100000"))];
+        let pairs: &[Pair<'_>] = &[("segment.ms", Some("100000"))];
         let response = broker.call(version, replacing(&[(TOPIC, "a", pairs)]));
         assert_eq!(response.responses[0].error_code, 0);
         assert_eq!(stored(&broker, &topic()), map(&[("segment.ms", "100000")]));
@@ -313,7 +314,7 @@ fn the_older_request_replaces_everything_that_is_set() {
 fn the_older_request_is_refused_for_the_same_reasons() {
     let broker = TestBroker::new();
     broker.create_topic("a", 1);
-    let table: &[(i8, &str, &[(&str, Option<&str>)], i16)] = &[
+    let table: &[(i8, &str, &[Pair<'_>], i16)] = &[
         (TOPIC, "a", &[("segment.ms", None)], 42),
         (
             TOPIC,

@@ -55,7 +55,8 @@ fn the_count_is_the_total_afterwards_in_every_version() {
 
 #[test]
 fn every_topic_has_its_own_answer() {
-    let table: &[(i32, Option<&[&[i32]]>, i16)] = &[
+    type Assignments = Option<&'static [&'static [i32]]>;
+    let table: &[(i32, Assignments, i16)] = &[
         (3, None, 0),
         // An empty list is what some clients send for "place them yourself".
         (3, Some(&[]), 0),

@@ -28,7 +28,10 @@ fn request(topics: Vec<DeleteTopicState>) -> DeleteTopicsRequest {
 }
 
 fn codes(response: &DeleteTopicsResponse) -> Vec<(String, i16)> {
-    let name = |name: &Option<TopicName>| name.as_ref().map_or("-".to_owned(), |n| n.0.to_string());
+    let name = |name: &Option<TopicName>| {
+        name.as_ref()
+            .map_or_else(|| "-".to_owned(), |n| n.0.to_string())
+    };
     response
         .responses
         .iter()

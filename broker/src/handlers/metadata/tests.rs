@@ -30,7 +30,10 @@ fn ask(
 }
 
 fn names(response: &MetadataResponse) -> Vec<(String, i16)> {
-    let name = |name: &Option<TopicName>| name.as_ref().map_or("-".to_owned(), |n| n.0.to_string());
+    let name = |name: &Option<TopicName>| {
+        name.as_ref()
+            .map_or_else(|| "-".to_owned(), |n| n.0.to_string())
+    };
     response
         .topics
         .iter()
