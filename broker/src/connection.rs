@@ -253,9 +253,14 @@ impl Connection {
         self.in_flight.is_empty() && self.input.is_empty() && self.output.is_empty()
     }
 
-    /// Nothing arrived for the moment: gives back buffers that hold nothing.
+    /// Nothing arrived for a while: gives back buffers that hold nothing.
     pub fn release_buffers(&mut self) {
         self.input.release();
+    }
+
+    /// True while [`Connection::release_buffers`] would give something back.
+    pub fn holds_buffers(&self) -> bool {
+        self.input.is_releasable()
     }
 
     pub fn close_reason(&self) -> Option<CloseReason> {

@@ -3,7 +3,8 @@
 //! Small frames share one buffer, so that one read takes many pipelined requests. A frame above
 //! [`SMALL_FRAME_BYTES_MAX`] gets a buffer of its own that grows as bytes arrive and ends exactly
 //! where the frame does: its record batches are then cut out of it without a copy. Memory follows
-//! what was received, never what a length field claims; an idle connection holds no buffer.
+//! what was received, never what a length field claims: the shared buffer of a connection that
+//! sends little stays small, and one that sends nothing for a while gives it back.
 
 use bytes::{Buf, BytesMut};
 use ottla_protocol::frame::{FRAME_LEN_BYTES, FrameError, frame_len};
@@ -30,6 +31,8 @@ pub(super) struct Input {
     small: BytesMut,
     large: Option<Large>,
     read_bytes: usize,
+    /// How much `small` holds once the read that is under way fills it.
+    full_bytes: Option<usize>,
     frame_bytes_max: u32,
 }
 
@@ -39,12 +42,16 @@ impl Input {
             small: BytesMut::new(),
             large: None,
             read_bytes: READ_BYTES_MIN,
+            full_bytes: None,
             frame_bytes_max,
         }
     }
 
     /// Where the next bytes go; has room.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        if self.large.is_none() {
+            self.make_room();
+        }
         match &mut self.large {
             Some(large) => {
                 if large.frame.len() == large.frame.capacity() {
@@ -55,12 +62,27 @@ impl Input {
                 }
                 &mut large.frame
             }
-            None => {
-                if self.small.capacity() - self.small.len() < ROOM_BYTES_MIN {
-                    self.small.reserve(self.read_bytes);
-                }
-                &mut self.small
-            }
+            None => &mut self.small,
+        }
+    }
+
+    /// Makes room for a read. The same memory is used again and again: frames are gone once they
+    /// are handled, so what lies before an incomplete one is free. One read then takes all that
+    /// the socket has, and neither allocations nor cold memory are part of a request's cost.
+    fn make_room(&mut self) {
+        let len = self.small.len();
+        let room = self.small.capacity() - len;
+        if len == 0 || room < ROOM_BYTES_MIN.max(self.read_bytes / 2) {
+            let wanted = self.read_bytes.saturating_sub(len);
+            self.small.reserve(wanted.max(ROOM_BYTES_MIN));
+        }
+        self.full_bytes = Some(self.small.capacity());
+    }
+
+    /// A read that filled the buffer: the client sends faster than it is read.
+    fn note_read(&mut self) {
+        if self.full_bytes.take() == Some(self.small.len()) {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
         }
     }
 
@@ -69,6 +91,7 @@ impl Input {
         if self.large.is_some() {
             return Ok(self.finish_large());
         }
+        self.note_read();
         let Some(len) = frame_len(&self.small, self.frame_bytes_max)? else {
             return Ok(None);
         };
@@ -82,9 +105,6 @@ impl Input {
             return Ok(None);
         }
         let missing = whole - self.small.len();
-        if self.small.len() == self.small.capacity() {
-            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
-        }
         if missing > self.small.capacity() - self.small.len() {
             self.small.reserve(missing.max(self.read_bytes));
         }
@@ -116,12 +136,18 @@ impl Input {
         self.small.is_empty() && self.large.is_none()
     }
 
-    /// Nothing arrived for a while: give the buffer back when it holds nothing.
+    /// Nothing arrived for a while: give back what holds nothing.
     pub(super) fn release(&mut self) {
-        if self.is_empty() {
-            self.small = BytesMut::new();
-            self.read_bytes = READ_BYTES_MIN;
+        self.read_bytes = READ_BYTES_MIN;
+        self.full_bytes = None;
+        if self.small.capacity() > 2 * self.small.len() {
+            self.small = BytesMut::from(&self.small[..]);
         }
+    }
+
+    /// True while there is something that [`Input::release`] could give back.
+    pub(super) fn is_releasable(&self) -> bool {
+        self.read_bytes > READ_BYTES_MIN || self.small.capacity() > 2 * self.small.len()
     }
 }
 
@@ -180,9 +206,43 @@ mod tests {
         let mut input = Input::new(1000);
         feed(&mut input, &[0, 0, 0, 1, 7]);
         assert_eq!(input.next_frame().unwrap().unwrap()[..], [7]);
-        assert!(held_bytes(&input) > 0);
+        assert!(held_bytes(&input) > 0 && input.is_releasable());
         input.release();
         assert_eq!(held_bytes(&input), 0);
+        assert!(!input.is_releasable());
+    }
+
+    #[test]
+    fn half_a_frame_keeps_no_more_than_itself_for_long() {
+        let mut input = Input::new(1000);
+        feed(&mut input, &[0, 0, 0, 3, 7, 8]);
+        assert_eq!(input.next_frame(), Ok(None));
+        input.release();
+        assert!(held_bytes(&input) <= 12, "{}", held_bytes(&input));
+        feed(&mut input, &[9]);
+        assert_eq!(input.next_frame().unwrap().unwrap()[..], [7, 8, 9]);
+    }
+
+    #[test]
+    fn a_busy_connection_reads_into_the_same_memory() {
+        let mut input = Input::new(1 << 20);
+        let frames: Vec<u8> = [&[0, 0, 0x40, 0][..], &[1; 0x4000]].concat().repeat(16);
+        // After the first rounds the buffer has its size; a cut frame in it does not change that.
+        let mut held = Vec::new();
+        for round in 0..40 {
+            feed(&mut input, &frames[..frames.len() - round]);
+            while input.next_frame().unwrap().is_some() {}
+            feed(&mut input, &frames[frames.len() - round..]);
+            while input.next_frame().unwrap().is_some() {}
+            assert!(input.is_empty());
+            input.buffer();
+            held.push(input.small.capacity());
+        }
+        assert!(
+            held[20..].iter().all(|bytes| *bytes == held[20]),
+            "{held:?}"
+        );
+        assert!(held[20] <= 2 * READ_BYTES_MAX, "{held:?}");
     }
 
     proptest! {

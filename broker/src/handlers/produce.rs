@@ -2,9 +2,9 @@
 //! before any lock, appended under its partition's lock, and the answer waits as long as the acks
 //! and the topic's durability class say.
 //!
-//! Large batches are cut out of the frame without a copy; small ones are copied once, so that a
-//! hundred bytes kept for readers do not pin the connection's buffer. Errors are per partition;
-//! with acks=0 there is nobody to tell, so any error ends the connection.
+//! Batches are cut out of the frame without a copy (what is kept of small ones for readers is copied
+//! where it is kept). Errors are per partition; with acks=0 there is nobody to tell, so any error
+//! ends the connection.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,8 +31,6 @@ use crate::partition::{Appended, Partition, PartitionError};
 use crate::purgatory::{LazyWait, ProduceWait, Waiter};
 use crate::reply::{Answer, CloseReason, Parked, Reply};
 
-/// Batches below this size are copied out of the frame.
-const COPY_BELOW_BYTES: usize = 64 * 1024;
 /// The first version in which topics are given by id.
 const TOPIC_ID_FROM: i16 = 13;
 
@@ -197,11 +195,6 @@ impl Records {
         self.body.advance(range.start - self.consumed);
         let bytes = self.body.split_to(range.len());
         self.consumed = range.end;
-        let bytes = if bytes.len() < COPY_BELOW_BYTES {
-            BytesMut::from(&bytes[..])
-        } else {
-            bytes
-        };
         let batch = RecordBatch::from_bytes(bytes)?;
         if !batch.view().crc_is_valid() {
             return Err(Refused::Checksum);

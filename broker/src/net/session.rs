@@ -31,6 +31,9 @@ const SLOW_READER_MAX: Duration = Duration::from_secs(120);
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// With more than this waiting to be sent, no further requests are begun.
 const PENDING_BYTES_MAX: usize = 1024 * 1024;
+/// A connection that receives nothing for this long gives its read buffer back. At every pause
+/// between two requests it would cost an allocation and cold memory a request.
+const BUFFERS_KEPT: Duration = Duration::from_secs(1);
 /// Stands for "no deadline".
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -116,6 +119,9 @@ impl Session {
                 tokio::task::yield_now().await;
                 continue;
             }
+            if now >= self.last_request + BUFFERS_KEPT {
+                self.connection.release_buffers();
+            }
             set_deadline(sleep.as_mut(), self.deadline(sent));
             let draining = self.drain_until.is_some();
             let reads = self.connection.wants_read()
@@ -183,7 +189,8 @@ impl Session {
         let idle = self.idle_max.map(|limit| self.last_request + limit);
         let slow = (sent == Sent::Blocked).then(|| self.last_progress + SLOW_READER_MAX);
         let parked = self.connection.next_deadline();
-        let all = [idle, slow, parked, self.drain_until];
+        let buffers = (self.connection.holds_buffers()).then(|| self.last_request + BUFFERS_KEPT);
+        let all = [idle, slow, parked, buffers, self.drain_until];
         all.into_iter()
             .flatten()
             .min()
@@ -207,10 +214,7 @@ async fn receive(reader: &mut ReadHalf<'_>, connection: &mut Connection) -> io::
         match stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => {
-                connection.release_buffers();
-                return Poll::Pending;
-            }
+            Poll::Pending => return Poll::Pending,
         }
         let read = pin!(reader.read_buf(connection.read_buffer()));
         let read = ready!(read.poll(cx));

@@ -4,8 +4,8 @@
 //! [`INTEREST_BYTES`] of appends, so a partition that nobody tails pays nothing. All tails of a
 //! log directory share one byte budget; a tail that finds it spent drops its own oldest batches.
 //! Invariant: the batches are contiguous and the last one ends at the log end.
-//! Small batches are copied into chunks of the tail, so that they do not pin the socket buffer they
-//! came in. Deliberately absent: eviction across logs (it would need their locks), time.
+//! Small batches are copied, so that they do not pin the socket buffer they came in, and the smallest
+//! share chunks. Deliberately absent: eviction across logs (it would need their locks), time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,8 +19,10 @@ use ottla_protocol::types::Offset;
 const INTEREST_BYTES: u64 = 4 << 20;
 /// The most one log keeps.
 const TAIL_BYTES_MAX: usize = 2 << 20;
-/// Batches below this are copied.
-const COPY_BELOW_BYTES: usize = 16 << 10;
+/// Batches below this are copied: the frames of the smallest share one buffer per connection.
+const COPY_BELOW_BYTES: usize = 64 << 10;
+/// Batches below this are copied into a chunk that they share.
+const SHARE_BELOW_BYTES: usize = 16 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 /// Neighbours below this are joined in an answer: a piece has a cost of its own.
 const JOIN_BELOW_BYTES: usize = 2 << 10;
@@ -131,6 +133,9 @@ impl Tail {
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() >= SHARE_BELOW_BYTES {
+            return Bytes::copy_from_slice(bytes);
+        }
         if self.chunk.capacity() < bytes.len() {
             self.chunk = BytesMut::with_capacity(CHUNK_BYTES);
         }
