@@ -1,7 +1,8 @@
 //! Opening a log: what is in its directory, and what of it counts.
 //!
 //! Names that are not ours or Kafka's are left alone. What a crash left half-made (temporary
-//! files, indexes without a segment) is removed. The rest is `recover.rs`.
+//! files, indexes without a segment, segments below the log start) is removed. The rest is
+//! `recover.rs`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,6 +106,18 @@ impl Log {
                 let path = format!("{}/{}", self.dir, entry.name);
                 remove_if_there(&*self.disk, &path).map_err(|error| LogError::io(path, error))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Segments wholly below the log start were deleted, or would be next; a crash may have brought
+    /// some of them back, with gaps between them. Those above the newest producer snapshot stay:
+    /// the producer state is still to be rebuilt from them.
+    pub(super) fn finish_deletions(&mut self, snapshot: Offset) -> Result<(), LogError> {
+        let deletable = self.log_start_offset.min(snapshot);
+        while self.segments.len() > 1 && self.segments[1].base_offset <= deletable {
+            self.remove_segment_files(self.segments[0].base_offset)?;
+            self.segments.remove(0);
         }
         Ok(())
     }

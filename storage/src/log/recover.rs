@@ -10,16 +10,15 @@
 //! where it is (cutting there would lose what was acknowledged); reads of it fail.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::ops::Range;
+use std::io;
 use std::sync::Arc;
 
 use ottla_protocol::types::Offset;
 
-use super::checkpoint::{open_or_create, remove_if_there};
+use super::checkpoint::remove_if_there;
 use super::epochs::EpochHistory;
 use super::error::{Fault, LogError};
-use super::index::{AbortedTransaction, SegmentIndex};
+use super::index::SegmentIndex;
 use super::open::OpenLog;
 use super::producers::{Producers, snapshot};
 use super::report::{Damage, DamageKind, RecoveryReport};
@@ -30,10 +29,14 @@ use crate::checkpoint::{LEADER_EPOCHS, parse_leader_epochs};
 use crate::disk::{parent, read_file};
 use crate::layout::SegmentFile;
 
+mod damage;
+mod rebuild;
+
 /// A snapshot of a million producers is smaller.
 const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
+/// A clean start reads next to nothing, but a thousand times.
+const CLEAN_WALK_BYTES: usize = 16 << 10;
 const EPOCH_FILE_BYTES_MAX: u64 = 16 << 20;
-const SALVAGED_SUFFIX: &str = ".salvaged";
 
 /// The plan of one recovery.
 struct Walk {
@@ -63,11 +66,14 @@ enum Ended {
 impl Log {
     pub(super) fn recover(&mut self, open: &OpenLog) -> Result<RecoveryReport, LogError> {
         let mut report = RecoveryReport::default();
+        let snapshot = self.newest_snapshot(Offset(i64::MAX), &mut report);
+        if let Some((at, _)) = &snapshot {
+            self.finish_deletions(*at)?;
+        }
         let connected = self.is_connected(open);
         if connected {
             self.log_start_offset = self.log_start_offset.max(self.segments_start());
         }
-        let snapshot = self.newest_snapshot(Offset(i64::MAX), &mut report);
         let trusted = match open.clean {
             true => Offset(i64::MAX),
             false => {
@@ -138,7 +144,14 @@ impl Log {
             resume_base: self.segments_start(),
             resume_position: 0,
             connected: true,
-            buffer: vec![0; WALK_BYTES],
+            buffer: vec![
+                0;
+                if trusted.0 == i64::MAX {
+                    CLEAN_WALK_BYTES
+                } else {
+                    WALK_BYTES
+                }
+            ],
             report: RecoveryReport::default(),
         };
         // Not the segment that starts at the trusted offset but the one before: it may have been
@@ -233,6 +246,10 @@ impl Log {
             }
             if let Some(index) = self.segments.last_mut().and_then(Segment::loaded_index_mut) {
                 index.close_times();
+            }
+            if base > walk.producers_from && !self.snapshots.contains(&base) {
+                let state = snapshot::encode(&self.producers);
+                self.pending_snapshots.push((base, state));
             }
             self.segments.push(segment);
             if let Ended::Cut { position, fault } = self.walk_segment(walk, later.is_empty())? {
@@ -363,133 +380,13 @@ impl Log {
         self.replay(&found.header, marker, producers);
     }
 
-    /// Ends the log at a violation: in the last segment of the list, or (when `path` is that of
-    /// the first later one) behind it.
-    fn cut(
-        &mut self,
-        walk: &mut Walk,
-        path: String,
-        position: u64,
-        fault: Fault,
-        later: VecDeque<Segment>,
-    ) -> Result<(), LogError> {
-        let in_last = self
-            .segments
-            .last()
-            .is_some_and(|last| last.path(&self.dir) == path);
-        let mut valid_batches_after = 0;
-        if in_last {
-            let last = &self.segments[self.segments.len() - 1];
-            valid_batches_after += self.count_valid(last, position + 1, &mut walk.buffer)?;
-        }
-        for segment in &later {
-            valid_batches_after += self.count_valid(segment, 0, &mut walk.buffer)?;
-        }
-        let mut salvaged = Vec::new();
-        if valid_batches_after > 0 && in_last {
-            salvaged.extend(self.salvage_end(position)?);
-        }
-        for segment in later.iter().rev() {
-            walk.report.truncated_bytes += u64::from(segment.size_bytes);
-            walk.report.dropped_segments += 1;
-            salvaged.extend(self.drop_segment(segment, valid_batches_after > 0)?);
-        }
-        if in_last {
-            walk.report.truncated_bytes += self.cut_last(position)?;
-        }
-        let kind = match valid_batches_after {
-            0 => DamageKind::TornTail,
-            _ => DamageKind::CutOff {
-                valid_batches_after,
-                salvaged,
-            },
-        };
-        walk.report.damage.push(Damage {
-            path,
-            position,
-            fault,
-            kind,
-        });
-        Ok(())
-    }
-
-    fn count_valid(
-        &self,
-        segment: &Segment,
-        from: u64,
-        buffer: &mut [u8],
-    ) -> Result<u64, LogError> {
-        let file = segment.file(&*self.disk, &self.dir)?;
-        let mut scan = segment.scan(&**file, from, buffer);
-        let mut count = 0;
-        let mut position = from;
-        loop {
-            let found = scan.find_valid(position);
-            let found = found.map_err(|error| LogError::io(segment.path(&self.dir), error))?;
-            let Some(found) = found else { return Ok(count) };
-            count += 1;
-            position = found.end();
-        }
-    }
-
-    /// Copies the end of the last segment into a file of its own, synced.
-    fn salvage_end(&self, position: u64) -> Result<Option<String>, LogError> {
-        let last = &self.segments[self.segments.len() - 1];
-        let path = format!("{}{SALVAGED_SUFFIX}", last.path(&self.dir));
-        let copy = || -> io::Result<()> {
-            let from = self.disk.open(&last.path(&self.dir))?;
-            let to = open_or_create(&*self.disk, &path)?;
-            to.truncate(0)?;
-            let mut buffer = vec![0; WALK_BYTES];
-            let mut at = position;
-            loop {
-                let read = from.read_at(at, &mut buffer)?;
-                if read == 0 {
-                    return to.sync_data();
-                }
-                to.write_at(at - position, &[IoSlice::new(&buffer[..read])])?;
-                at += read as u64;
-            }
-        };
-        copy().map_err(|error| LogError::io(&*path, error))?;
-        Ok(Some(path))
-    }
-
-    /// Takes a segment out of the log, durably, before the next one is: a gap must not appear.
-    fn drop_segment(&self, segment: &Segment, keep: bool) -> Result<Option<String>, LogError> {
-        let path = segment.path(&self.dir);
-        let salvaged = format!("{path}{SALVAGED_SUFFIX}");
-        let removed = match keep {
-            true => self.disk.rename(&path, &salvaged),
-            false => remove_if_there(&*self.disk, &path),
-        };
-        removed.map_err(|error| LogError::io(path, error))?;
-        self.remove_segment_files(segment.base_offset)?;
-        self.sync_directory()?;
-        Ok(keep.then_some(salvaged))
-    }
-
-    fn cut_last(&mut self, position: u64) -> Result<u64, LogError> {
-        let at = self.segments.len() - 1;
-        let segment = &mut self.segments[at];
-        let file = segment.file(&*self.disk, &self.dir)?;
-        file.truncate(position)
-            .and_then(|()| file.sync_data())
-            .map_err(|error| {
-                LogError::io(
-                    path(&self.dir, segment.base_offset, SegmentFile::Log),
-                    error,
-                )
-            })?;
-        let cut = u64::from(segment.size_bytes) - position;
-        segment.size_bytes = position as u32;
-        Ok(cut)
-    }
-
     fn finish_recovery(&mut self, open: &OpenLog, walk: Walk) -> Result<RecoveryReport, LogError> {
         let mut report = walk.report;
         self.size_bytes = self.segments.iter().map(|s| u64::from(s.size_bytes)).sum();
         self.log_end_offset = self.log_end_offset.max(self.segments_start());
+        if self.log_end_offset < self.log_start_offset {
+            self.restart_at_log_start()?;
+        }
         self.remove_snapshots_above(self.log_end_offset)?;
         if walk.producers_from > self.log_end_offset {
             self.rebuild_producers()?;
@@ -514,10 +411,21 @@ impl Log {
         report.log_end_offset = self.log_end_offset;
         report.lost_below_recovery_point =
             (self.log_end_offset < open.recovery_point).then_some(open.recovery_point);
-        if self.log_end_offset < self.log_start_offset {
-            self.truncate_fully_and_start_at(self.log_start_offset)?;
-        }
         Ok(report)
+    }
+
+    /// Nothing is left above the log start: what lies below was deleted, what lay above is lost.
+    /// The producer state of that very offset may still be known.
+    fn restart_at_log_start(&mut self) -> Result<(), LogError> {
+        let start = self.log_start_offset;
+        let state = self.newest_snapshot(start, &mut RecoveryReport::default());
+        self.truncate_fully_and_start_at(start)?;
+        if let Some((_, producers)) = state.filter(|(at, _)| *at == start) {
+            self.pending_snapshots
+                .push((start, snapshot::encode(&producers)));
+            self.producers = producers;
+        }
+        Ok(())
     }
 
     /// Index files that do not say what was found: they would be trusted once the recovery point
@@ -550,71 +458,6 @@ impl Log {
             .map_err(|error| LogError::io(parent, error))?;
         self.directory.synced = self.directory.changes;
         self.directory.new = false;
-        Ok(())
-    }
-
-    /// The producer state at the log end: the newest sound snapshot and the batches since.
-    pub(super) fn rebuild_producers(&mut self) -> Result<(), LogError> {
-        let mut report = RecoveryReport::default();
-        let (from, mut producers) = self
-            .newest_snapshot(self.log_end_offset, &mut report)
-            .unwrap_or_else(|| (self.segments_start(), Producers::default()));
-        let count_max = self.config.producer_count_max;
-        self.walk_headers(
-            self.segment_of(from)..self.segments.len(),
-            |found, marker| {
-                if found.header.base_offset >= from {
-                    producers.replay(&found.header, marker.as_ref(), count_max);
-                }
-            },
-        )?;
-        self.producers = producers;
-        Ok(())
-    }
-
-    /// The aborted transactions of a segment whose file of them is lost.
-    pub(super) fn aborted_from_log(&self, at: usize) -> Result<Vec<AbortedTransaction>, LogError> {
-        let (base, count_max) = (
-            self.segments[at].base_offset,
-            self.config.producer_count_max,
-        );
-        let mut producers = Producers::default();
-        let mut aborted = Vec::new();
-        self.walk_headers(0..at + 1, |found, marker| {
-            let ended = producers.replay(&found.header, marker.as_ref(), count_max);
-            aborted.extend(ended.filter(|entry| entry.last_offset >= base));
-        })?;
-        Ok(aborted)
-    }
-
-    /// Every batch of some segments by its header, stepping over damage.
-    fn walk_headers(
-        &self,
-        segments: Range<usize>,
-        mut visit: impl FnMut(&Found, Option<EndTransaction>),
-    ) -> Result<(), LogError> {
-        let mut buffer = vec![0; WALK_BYTES];
-        for segment in &self.segments[segments] {
-            let io = |error| LogError::io(segment.path(&self.dir), error);
-            let file = segment.file(&*self.disk, &self.dir)?;
-            let mut scan = segment.scan(&**file, 0, &mut buffer);
-            loop {
-                match scan.next() {
-                    Ok(Some(found)) => {
-                        let marker = scan.marker(&found).map_err(io)?;
-                        visit(&found, marker);
-                    }
-                    Ok(None) => break,
-                    Err(ScanError::Io(error)) => return Err(io(error)),
-                    Err(ScanError::Bad { position, .. }) => {
-                        match scan.find_valid(position + 1).map_err(io)? {
-                            Some(found) => scan.position = found.position,
-                            None => break,
-                        }
-                    }
-                }
-            }
-        }
         Ok(())
     }
 }

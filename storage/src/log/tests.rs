@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ottla_protocol::batch::{BatchBuilder, RecordBatch, RecordBatchView};
+use ottla_protocol::batch::{BatchBuilder, Compression, RecordBatch, RecordBatchView};
 use ottla_protocol::types::{LeaderEpoch, Offset, ProducerId, TopicId};
 use uuid::Uuid;
 
@@ -154,4 +154,192 @@ fn a_duplicate_is_answered_with_the_place_of_the_original_also_after_a_restart()
     assert_eq!(again.base_offset, Offset(2));
     assert!(log.append(send(7), &client(1_000)).is_err());
     log.append(send(6), &client(1_000)).unwrap();
+}
+
+#[test]
+fn a_log_that_was_opened_without_a_topic_id_can_be_given_one() {
+    let disk = MemoryDisk::new();
+    let open = OpenLog {
+        recovery_point: Offset(0),
+        log_start_offset: Offset(0),
+        clean: false,
+    };
+    let (mut log, _) = reopen(&disk, LogConfig::default(), open);
+    log.append(batch(1, 1_000, 10), &client(1_000)).unwrap();
+    let id = TopicId(Uuid::from_u128(9));
+    log.adopt_topic_id(id).unwrap();
+    let (log, _) = reopen(&disk, LogConfig::default(), open);
+    assert_eq!(log.topic_id(), id);
+}
+
+#[test]
+fn log_append_time_is_given_by_the_broker_and_create_time_is_bounded() {
+    let disk = MemoryDisk::new();
+    let config = LogConfig {
+        timestamp_type: TimestampType::LogAppendTime,
+        ..LogConfig::default()
+    };
+    let mut stamped = log(&disk, config);
+    let appended = stamped.append(batch(2, 1_000, 10), &client(777)).unwrap();
+    assert_eq!(appended.log_append_time_ms, 777);
+    let read = stamped.read(Offset(0), 10_000, Offset(2), true).unwrap();
+    let bytes = bytes_of(&read);
+    let view = RecordBatchView::parse(&bytes).unwrap();
+    assert!(view.crc_is_valid());
+    assert_eq!(view.header().max_timestamp, 777);
+    assert_eq!(view.timestamp_type(), TimestampType::LogAppendTime);
+
+    let config = LogConfig {
+        timestamp_before_max_ms: 100,
+        timestamp_after_max_ms: 50,
+        ..LogConfig::default()
+    };
+    let mut bounded = Log::create(Arc::new(disk), "t-1", TopicId::ZERO, config).unwrap();
+    for (timestamp, good) in [
+        (899, false),
+        (900, true),
+        (1_050, true),
+        (1_051, false),
+        (-1, true),
+    ] {
+        let appended = bounded.append(batch(1, timestamp, 1), &client(1_000));
+        assert_eq!(appended.is_ok(), good, "{timestamp}: {appended:?}");
+        assert!(good || matches!(appended, Err(AppendError::InvalidTimestamp { .. })));
+    }
+    // A client must not claim the broker's clock.
+    let mut builder = BatchBuilder::new().timestamp_type(TimestampType::LogAppendTime);
+    builder.append(1_000, None, None, &[]);
+    let claimed = bounded.append(builder.build().unwrap(), &client(1_000));
+    assert!(matches!(claimed, Err(AppendError::InvalidTimestamp { .. })));
+}
+
+#[test]
+fn batches_that_break_a_rule_are_refused_with_the_rule() {
+    let disk = MemoryDisk::new();
+    let config = LogConfig {
+        max_message_bytes: 500,
+        segment_size_bytes: 400,
+        compacted: true,
+        ..LogConfig::default()
+    };
+    let mut log = log(&disk, config);
+    let mut refuse = |batch: RecordBatch| log.append(batch, &client(1_000)).unwrap_err();
+    assert!(matches!(
+        refuse(batch(1, 1_000, 600)),
+        AppendError::MessageTooLarge { .. }
+    ));
+    assert!(matches!(
+        refuse(batch(1, 1_000, 400)),
+        AppendError::RecordListTooLarge { .. }
+    ));
+    let mut stamped = batch(1, 1_000, 1);
+    stamped.stamp(Offset(5), LeaderEpoch(0));
+    let rule = |error| match error {
+        AppendError::InvalidRecord(rule) => rule,
+        other => panic!("{other}"),
+    };
+    assert_eq!(rule(refuse(stamped)), InvalidRecord::BaseOffset);
+    let mut control = BatchBuilder::new().control(true);
+    control.append(1_000, Some(b"k"), None, &[]);
+    assert_eq!(
+        rule(refuse(control.build().unwrap())),
+        InvalidRecord::Control
+    );
+    let unsequenced = BatchBuilder::new().producer(ProducerId(1), 0, -1);
+    let mut unsequenced = unsequenced;
+    unsequenced.append(1_000, Some(b"k"), None, &[]);
+    assert_eq!(
+        rule(refuse(unsequenced.build().unwrap())),
+        InvalidRecord::Sequence
+    );
+    let mut keyless = BatchBuilder::new();
+    keyless.append(1_000, Some(b"k"), None, &[]);
+    keyless.append(1_000, None, Some(b"v"), &[]);
+    let error = rule(refuse(keyless.build().unwrap()));
+    assert_eq!(error, InvalidRecord::KeyMissing { index: 1 });
+    assert_eq!(error.record_index(), Some(1));
+    let mut zstd = BatchBuilder::new().compression(Compression::Zstd);
+    zstd.append(1_000, Some(b"k"), Some(b"v"), &[]);
+    let old = AppendAt {
+        origin: Origin::Client { produce_version: 6 },
+        ..client(1_000)
+    };
+    let error = log.append(zstd.build().unwrap(), &old).unwrap_err();
+    assert!(matches!(error, AppendError::UnsupportedCompression));
+    assert_eq!(log.log_end_offset(), Offset(0));
+}
+
+#[test]
+fn a_replica_keeps_the_leaders_offsets_gaps_and_epochs() {
+    let disk = MemoryDisk::new();
+    let mut log = log(&disk, LogConfig::default());
+    let replica = AppendAt {
+        origin: Origin::Replica,
+        ..client(1_000)
+    };
+    let at = |offset, epoch| {
+        let mut batch = batch(2, 1_000, 10);
+        batch.stamp(Offset(offset), LeaderEpoch(epoch));
+        batch
+    };
+    log.append(at(0, 3), &replica).unwrap();
+    log.append(at(7, 4), &replica).unwrap();
+    assert_eq!(log.log_end_offset(), Offset(9));
+    assert_eq!(
+        log.end_offset_for_epoch(LeaderEpoch(3)),
+        Some((LeaderEpoch(3), Offset(7)))
+    );
+    let back = log.append(at(8, 4), &replica);
+    assert!(matches!(back, Err(AppendError::OffsetNotDense { .. })));
+    let old = log.append(at(9, 3), &replica);
+    assert!(matches!(old, Err(AppendError::LeaderEpoch { .. })));
+    let read = log.read(Offset(3), 10_000, Offset(9), true).unwrap();
+    assert_eq!(batches_of(&read), [(7, 8)], "the gap is stepped over");
+}
+
+#[test]
+fn dirty_data_is_offered_for_write_back_in_large_pieces() {
+    let disk = MemoryDisk::volatile();
+    let mut log = log(&disk, LogConfig::default());
+    let mut offered = 0;
+    for _ in 0..40 {
+        let appended = log
+            .append(batch(1, 1_000, 1_000_000), &client(1_000))
+            .unwrap();
+        if let Some(write_back) = appended.write_back {
+            assert!(write_back.len_bytes() >= 8 << 20);
+            write_back.run().unwrap();
+            offered += write_back.len_bytes();
+        }
+    }
+    assert!(offered >= 24 << 20);
+}
+
+#[test]
+fn segments_roll_by_age_of_their_records_or_else_of_the_clock() {
+    let disk = MemoryDisk::new();
+    let config = LogConfig {
+        segment_ms: 1_000,
+        ..LogConfig::default()
+    };
+    let mut log = log(&disk, config);
+    log.append(batch(1, 10_000, 1), &client(10_000)).unwrap();
+    log.append(batch(1, 11_000, 1), &client(50_000)).unwrap();
+    assert_eq!(log.segment_count(), 1, "records tell the time");
+    let rolled = log
+        .append(batch(1, 11_001, 1), &client(50_000))
+        .unwrap()
+        .rolled;
+    assert!(rolled && log.segment_count() == 2);
+    log.truncate_fully_and_start_at(Offset(100)).unwrap();
+    log.append(batch(1, -1, 1), &client(60_000)).unwrap();
+    log.append(batch(1, -1, 1), &client(60_500)).unwrap();
+    log.append(batch(1, -1, 1), &client(70_000)).unwrap();
+    assert!(log.segment_count() >= 2, "without times the clock does");
+}
+
+#[test]
+fn an_idle_log_is_small() {
+    let bytes = size_of::<Log>();
+    assert!(bytes <= 1_024, "{bytes}");
 }

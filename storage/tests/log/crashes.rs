@@ -7,7 +7,7 @@ use super::world::World;
 
 type Story = fn(&mut World) -> Result<(), ()>;
 
-const POWER_SEEDS: u64 = 12;
+const POWER_SEEDS: u64 = 8;
 
 /// Runs a story to each of its crash points, and crashes there in each way.
 fn at_every_crash_point(prepare: fn(&mut World), story: Story, worlds: u64) {
@@ -93,7 +93,7 @@ fn a_crash_anywhere_around_a_roll_leaves_a_prefix() {
         world.flush(false).then_some(()).ok_or(())?;
         world.append().map_err(|_| ())
     }
-    at_every_crash_point(some_history, story, 6);
+    at_every_crash_point(some_history, story, 4);
 }
 
 #[test]
@@ -106,8 +106,8 @@ fn a_crash_anywhere_in_a_checkpoint_or_a_close_leaves_everything_flushed() {
     fn close(world: &mut World) -> Result<(), ()> {
         world.close().map_err(|_| ())
     }
-    at_every_crash_point(some_history, checkpoint, 6);
-    at_every_crash_point(some_history, close, 6);
+    at_every_crash_point(some_history, checkpoint, 4);
+    at_every_crash_point(some_history, close, 4);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_crash_anywhere_in_a_truncation_leaves_a_prefix_that_cannot_mix_with_what_fo
         }
         world.flush(true).then_some(()).ok_or(())
     }
-    at_every_crash_point(some_history, story, 6);
+    at_every_crash_point(some_history, story, 4);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_crash_anywhere_in_starting_over_leaves_the_old_log_or_the_new_one() {
         world.append().map_err(|_| ())?;
         world.flush(true).then_some(()).ok_or(())
     }
-    at_every_crash_point(some_history, story, 6);
+    at_every_crash_point(some_history, story, 4);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_crash_anywhere_in_deleting_old_segments_leaves_a_log_from_the_new_start() {
         world.append().map_err(|_| ())?;
         world.flush(true).then_some(()).ok_or(())
     }
-    at_every_crash_point(some_history, story, 6);
+    at_every_crash_point(some_history, story, 4);
 }
 
 /// A recovery writes too: it cuts, syncs and removes. It must be able to crash as well.

@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::world::{World, bytes_of};
 
-/// Histories and steps of each; `SEED=n` runs one history, `SEEDS=n` more of them.
+/// Histories and steps of each; `SEED=n` starts at that one, `SEEDS=n` runs so many.
 const SEEDS: u64 = 400;
 const STEPS: usize = 600;
 
@@ -18,7 +18,7 @@ fn random_histories_with_rolls_truncations_restarts_and_crashes_match_the_model(
             .map(|number| number.parse::<u64>().unwrap())
     };
     let seeds = match number("SEED") {
-        Some(seed) => seed..seed + 1,
+        Some(seed) => seed..seed + number("SEEDS").unwrap_or(1),
         None => 0..number("SEEDS").unwrap_or(SEEDS),
     };
     for seed in seeds {
@@ -40,7 +40,7 @@ fn random_step(world: &mut World, context: &str) {
             let appended = world.append_idempotent();
             expect(appended, context);
         }
-        550..620 => world.append_duplicate(),
+        550..620 => world.append_duplicate(context),
         620..720 => expect(world.append_transactional(), context),
         720..880 => read(world, context),
         880..920 => {

@@ -241,7 +241,7 @@ impl World {
     }
 
     /// Sends one of the last five batches of a producer again.
-    pub(crate) fn append_duplicate(&mut self) {
+    pub(crate) fn append_duplicate(&mut self, context: &str) {
         let id = self.rng.random_range(0..4);
         let pick = self.rng.random_range(0..5);
         let history = self.history(id);
@@ -254,8 +254,9 @@ impl World {
         let at = self.at(Origin::Client {
             produce_version: 11,
         });
-        let appended = self.log().append(batch, &at).unwrap();
-        assert!(appended.duplicate);
+        let appended = self.log().append(batch, &at);
+        let appended = appended.unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert!(appended.duplicate, "{context}: {original:?}");
         assert_eq!(
             (appended.base_offset.0, appended.last_offset.0),
             (original.base, original.last)
@@ -337,6 +338,8 @@ impl World {
             .map_or_else(|| self.model.end(), |b| b.base.min(offset));
         if offset < self.model.end() {
             self.flushed = self.flushed.min(cut);
+            let start = self.saved.log_start_offset.min(Offset(cut));
+            self.saved.log_start_offset = start;
         }
         self.log().truncate_to(Offset(offset))?;
         self.model.batches.truncate(kept);

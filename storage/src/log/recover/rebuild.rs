@@ -1,0 +1,92 @@
+//! State that is derived from batch headers alone, found again when its own file is no help: the
+//! producers after a truncation, the aborted transactions of a segment whose index is lost.
+
+use std::ops::Range;
+
+use ottla_protocol::types::Offset;
+
+use crate::log::Log;
+use crate::log::control::EndTransaction;
+use crate::log::error::LogError;
+use crate::log::index::AbortedTransaction;
+use crate::log::producers::{Producers, snapshot};
+use crate::log::report::RecoveryReport;
+use crate::log::scan::{Found, ScanError, WALK_BYTES};
+
+impl Log {
+    /// The producer state at the log end: the newest sound snapshot and the batches since.
+    pub(in crate::log) fn rebuild_producers(&mut self) -> Result<(), LogError> {
+        let mut report = RecoveryReport::default();
+        let written = self.newest_snapshot(self.log_end_offset, &mut report);
+        let newer = |at: &Offset| written.as_ref().is_none_or(|(offset, _)| at > offset);
+        let pending = self
+            .pending_snapshots
+            .iter()
+            .filter(|(at, _)| *at <= self.log_end_offset && newer(at))
+            .max_by_key(|(at, _)| *at)
+            .and_then(|(at, bytes)| Some((*at, snapshot::decode(bytes, *at)?)));
+        let (from, mut producers) = pending
+            .or(written)
+            .unwrap_or_else(|| (self.segments_start(), Producers::default()));
+        let count_max = self.config.producer_count_max;
+        self.walk_headers(
+            self.segment_of(from)..self.segments.len(),
+            |found, marker| {
+                if found.header.base_offset >= from {
+                    producers.replay(&found.header, marker.as_ref(), count_max);
+                }
+            },
+        )?;
+        self.producers = producers;
+        Ok(())
+    }
+
+    /// The aborted transactions of a segment whose file of them is lost.
+    pub(in crate::log) fn aborted_from_log(
+        &self,
+        at: usize,
+    ) -> Result<Vec<AbortedTransaction>, LogError> {
+        let (base, count_max) = (
+            self.segments[at].base_offset,
+            self.config.producer_count_max,
+        );
+        let mut producers = Producers::default();
+        let mut aborted = Vec::new();
+        self.walk_headers(0..at + 1, |found, marker| {
+            let ended = producers.replay(&found.header, marker.as_ref(), count_max);
+            aborted.extend(ended.filter(|entry| entry.last_offset >= base));
+        })?;
+        Ok(aborted)
+    }
+
+    /// Every batch of some segments by its header, stepping over damage.
+    fn walk_headers(
+        &self,
+        segments: Range<usize>,
+        mut visit: impl FnMut(&Found, Option<EndTransaction>),
+    ) -> Result<(), LogError> {
+        let mut buffer = vec![0; WALK_BYTES];
+        for segment in &self.segments[segments] {
+            let io = |error| LogError::io(segment.path(&self.dir), error);
+            let file = segment.file(&*self.disk, &self.dir)?;
+            let mut scan = segment.scan(&**file, 0, &mut buffer);
+            loop {
+                match scan.next() {
+                    Ok(Some(found)) => {
+                        let marker = scan.marker(&found).map_err(io)?;
+                        visit(&found, marker);
+                    }
+                    Ok(None) => break,
+                    Err(ScanError::Io(error)) => return Err(io(error)),
+                    Err(ScanError::Bad { position, .. }) => {
+                        match scan.find_valid(position + 1).map_err(io)? {
+                            Some(found) => scan.position = found.position,
+                            None => break,
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
