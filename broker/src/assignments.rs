@@ -42,7 +42,7 @@ pub fn apply(
     for id in delta.topics_deleted.keys() {
         delete_topic(broker, *id);
     }
-    for (id, _) in &delta.partitions_changed {
+    for id in delta.partitions_changed.keys() {
         if let Some(topic) = image.topics.by_id(*id) {
             host_topic(broker, image, topic);
         }

@@ -309,7 +309,7 @@ impl Session {
             known.max_bytes = max_bytes;
             known.current_leader_epoch = current_leader_epoch;
             known.last_fetched_epoch = last_fetched_epoch;
-            known.hosted = target.hosted.or(known.hosted.take());
+            known.hosted = target.hosted.or_else(|| known.hosted.take());
             return;
         }
         let place = self.next_place();
