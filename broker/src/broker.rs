@@ -24,6 +24,7 @@ use crate::metadata::MetadataCache;
 use crate::metrics::Metrics;
 use crate::partition::map::PartitionMap;
 use crate::producer_ids::ProducerIds;
+use crate::request_memory::RequestMemory;
 
 /// Called once with the controller's answer, after the change is durable and visible in the
 /// metadata cache.
@@ -62,6 +63,8 @@ pub struct Broker {
     pub producer_ids: ProducerIds,
     /// What the newest batches of all partitions may take in memory.
     pub tail_budget: Arc<TailBudget>,
+    /// What requests that are still arriving may take.
+    pub request_memory: Arc<RequestMemory>,
     /// The only randomness of the core; seeded by whoever builds it.
     pub rng: Mutex<StdRng>,
 }
@@ -148,6 +151,7 @@ impl Broker {
             log_dirs: seams.log_dirs,
             producer_ids: ProducerIds::default(),
             tail_budget: TailBudget::new(tail_bytes),
+            request_memory: RequestMemory::new(config.queued_max_request_bytes),
             rng: Mutex::new(StdRng::seed_from_u64(seams.seed)),
             clock: seams.clock,
             config,

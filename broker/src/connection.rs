@@ -12,7 +12,7 @@ mod input;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ottla_protocol::frame::{FRAME_LEN_BYTES, Piece};
@@ -30,6 +30,11 @@ const IN_FLIGHT_MAX: usize = 64;
 /// Work per call of `process`, so that one connection never delays another.
 const FRAMES_PER_CALL: usize = 128;
 const BYTES_PER_CALL: usize = 1024 * 1024;
+/// A request may take this long to arrive, and longer at this many bytes a second.
+const FRAME_TIME_MIN: Duration = Duration::from_secs(30);
+const FRAME_BYTES_PER_SECOND_MIN: usize = 16 * 1024;
+/// How often a connection that waits for memory asks again.
+const STARVED_RETRY: Duration = Duration::from_millis(20);
 /// With this much to send, no further request is begun.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
@@ -55,6 +60,8 @@ pub struct Connection {
     input: Input,
     in_flight: VecDeque<InFlight>,
     next_deadline: Option<Instant>,
+    /// When the request that is arriving must be there.
+    frame_deadline: Option<Instant>,
     output: Vec<Piece<RecordData>>,
     output_bytes: usize,
     close: Option<CloseReason>,
@@ -67,7 +74,8 @@ impl Connection {
         listener: ListenerName,
         signal: Arc<ConnectionSignal>,
     ) -> Connection {
-        let input = Input::new(broker.config.socket_request_max_bytes);
+        let memory = Arc::clone(&broker.request_memory);
+        let input = Input::new(broker.config.socket_request_max_bytes, memory);
         Connection {
             broker,
             peer,
@@ -76,6 +84,7 @@ impl Connection {
             input,
             in_flight: VecDeque::new(),
             next_deadline: None,
+            frame_deadline: None,
             output: Vec::new(),
             output_bytes: 0,
             close: None,
@@ -89,9 +98,11 @@ impl Connection {
 
     /// False while enough requests are in flight or enough answers wait to be sent.
     pub fn wants_read(&self) -> bool {
-        self.close.is_none()
-            && self.in_flight.len() < IN_FLIGHT_MAX
-            && self.output_bytes < OUTPUT_BYTES_MAX
+        self.close.is_none() && self.has_room() && !self.input.is_starved()
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < IN_FLIGHT_MAX && self.output_bytes < OUTPUT_BYTES_MAX
     }
 
     /// Handles what has arrived and what has become ready. True when it stopped only to let others
@@ -105,7 +116,8 @@ impl Connection {
         self.collect(now);
         let more = self.begin_requests(now);
         self.collect(now);
-        self.next_deadline = self.earliest_deadline();
+        self.watch_sender(now);
+        self.next_deadline = self.earliest_deadline(now);
         more && self.close.is_none()
     }
 
@@ -121,6 +133,7 @@ impl Connection {
             match self.input.next_frame() {
                 Ok(Some(frame)) => {
                     frames += 1;
+                    self.frame_deadline = None;
                     bytes += frame.len();
                     self.broker
                         .metrics
@@ -138,6 +151,21 @@ impl Connection {
             }
         }
         false
+    }
+
+    /// A request that has begun must arrive in a time that depends on its size. Waiting for us (for
+    /// room, for memory) does not count.
+    fn watch_sender(&mut self, now: Instant) {
+        let Some(len) = self.input.partial_len().filter(|_| self.wants_read()) else {
+            self.frame_deadline = None;
+            return;
+        };
+        let allowed =
+            FRAME_TIME_MIN + Duration::from_secs((len / FRAME_BYTES_PER_SECOND_MIN) as u64);
+        let deadline = *self.frame_deadline.get_or_insert(now + allowed);
+        if now >= deadline {
+            self.close = Some(CloseReason::SlowSender);
+        }
     }
 
     fn begin(&mut self, frame: BytesMut, now: Instant) {
@@ -228,14 +256,16 @@ impl Connection {
         !self.output.is_empty()
     }
 
-    fn earliest_deadline(&self) -> Option<Instant> {
-        self.in_flight
+    fn earliest_deadline(&self, now: Instant) -> Option<Instant> {
+        let parked = self
+            .in_flight
             .iter()
             .filter_map(|request| match &request.answer {
                 Pending::Parked(parked) => parked.deadline(),
                 _ => None,
-            })
-            .min()
+            });
+        let retry = self.input.is_starved().then(|| now + STARVED_RETRY);
+        parked.chain(retry).chain(self.frame_deadline).min()
     }
 
     /// When `process` must be called at the latest.

@@ -67,8 +67,9 @@ impl Housekeeper {
         }
         if now >= self.next_idle {
             self.next_idle = now + IDLE_EVERY;
+            let now_ms = broker.clock.wall_ms();
             for partition in broker.partitions.all() {
-                partition.release_if_idle();
+                partition.release_if_idle(now_ms);
             }
         }
         self.next_full_checkpoint

@@ -30,4 +30,5 @@ mod producer_ids;
 pub mod purgatory;
 pub mod recovery;
 pub mod reply;
+pub mod request_memory;
 pub mod start;

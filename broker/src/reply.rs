@@ -67,6 +67,8 @@ pub enum CloseReason {
     Unencodable,
     #[error("no request for connections.max.idle.ms")]
     Idle,
+    #[error("a request does not arrive")]
+    SlowSender,
     #[error("the client does not read its answers")]
     SlowReader,
     #[error("too many connections")]
@@ -91,6 +93,7 @@ impl CloseReason {
         CloseReason::ProduceFailedWithoutAcks,
         CloseReason::Unencodable,
         CloseReason::Idle,
+        CloseReason::SlowSender,
         CloseReason::SlowReader,
         CloseReason::TooManyConnections,
         CloseReason::Shutdown,
@@ -110,6 +113,7 @@ impl CloseReason {
             CloseReason::ProduceFailedWithoutAcks => "produce_failed_without_acks",
             CloseReason::Unencodable => "unencodable",
             CloseReason::Idle => "idle",
+            CloseReason::SlowSender => "slow_sender",
             CloseReason::SlowReader => "slow_reader",
             CloseReason::TooManyConnections => "too_many_connections",
             CloseReason::Shutdown => "shutdown",

@@ -6,8 +6,12 @@
 //! what was received, never what a length field claims: the shared buffer of a connection that
 //! sends little stays small, and one that sends nothing for a while gives it back.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 use ottla_protocol::frame::{FRAME_LEN_BYTES, FrameError, frame_len};
+
+use crate::request_memory::{Claim, RequestMemory};
 
 /// Frames up to here are read into the shared buffer.
 const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -24,6 +28,7 @@ const ROOM_BYTES_MIN: usize = 512;
 struct Large {
     frame: BytesMut,
     len: usize,
+    _claim: Claim,
 }
 
 #[derive(Debug)]
@@ -34,16 +39,21 @@ pub(super) struct Input {
     /// How much `small` holds once the read that is under way fills it.
     full_bytes: Option<usize>,
     frame_bytes_max: u32,
+    memory: Arc<RequestMemory>,
+    /// A large frame waits for memory; nothing is read meanwhile.
+    starved: bool,
 }
 
 impl Input {
-    pub(super) fn new(frame_bytes_max: u32) -> Input {
+    pub(super) fn new(frame_bytes_max: u32, memory: Arc<RequestMemory>) -> Input {
         Input {
             small: BytesMut::new(),
             large: None,
             read_bytes: READ_BYTES_MIN,
             full_bytes: None,
             frame_bytes_max,
+            memory,
+            starved: false,
         }
     }
 
@@ -101,7 +111,11 @@ impl Input {
             return Ok(Some(self.small.split_to(len)));
         }
         if len > SMALL_FRAME_BYTES_MAX {
-            self.start_large(len);
+            let claim = self.memory.claim(len);
+            self.starved = claim.is_none();
+            if let Some(claim) = claim {
+                self.start_large(len, claim);
+            }
             return Ok(None);
         }
         let missing = whole - self.small.len();
@@ -111,13 +125,17 @@ impl Input {
         Ok(None)
     }
 
-    fn start_large(&mut self, len: usize) {
+    fn start_large(&mut self, len: usize, claim: Claim) {
         self.small.advance(FRAME_LEN_BYTES);
         let capacity = len.min(LARGE_FIRST_BYTES.max(2 * self.small.len()));
         let mut frame = BytesMut::with_capacity(capacity);
         frame.extend_from_slice(&self.small);
         self.small.clear();
-        self.large = Some(Large { frame, len });
+        self.large = Some(Large {
+            frame,
+            len,
+            _claim: claim,
+        });
     }
 
     fn finish_large(&mut self) -> Option<BytesMut> {
@@ -129,6 +147,23 @@ impl Input {
             self.small.extend_from_slice(&rest);
         }
         Some(frame)
+    }
+
+    /// True while a large frame waits for memory: nothing must be read, `next_frame` tries again.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// The length of the frame that has begun, as far as it is known; `None` between frames.
+    pub(super) fn partial_len(&self) -> Option<usize> {
+        match &self.large {
+            Some(large) => Some(large.len),
+            None if self.small.is_empty() => None,
+            None => frame_len(&self.small, self.frame_bytes_max)
+                .ok()
+                .flatten()
+                .or(Some(0)),
+        }
     }
 
     /// False when a frame has begun and not ended, or whole frames wait.
@@ -180,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_lying_length_costs_no_memory() {
-        let mut input = Input::new(100 * 1024 * 1024);
+        let mut input = Input::new(100 * 1024 * 1024, RequestMemory::new(None));
         feed(&mut input, &(100 * 1024 * 1024i32).to_be_bytes());
         assert_eq!(input.next_frame(), Ok(None));
         feed(&mut input, b"xyz");
@@ -195,7 +230,7 @@ mod tests {
     #[test]
     fn lengths_out_of_bounds_are_refused() {
         for bad in [-1i32, 0, 1001, i32::MIN] {
-            let mut input = Input::new(1000);
+            let mut input = Input::new(1000, RequestMemory::new(None));
             feed(&mut input, &bad.to_be_bytes());
             assert!(input.next_frame().is_err(), "{bad}");
         }
@@ -203,7 +238,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_gives_its_buffer_back() {
-        let mut input = Input::new(1000);
+        let mut input = Input::new(1000, RequestMemory::new(None));
         feed(&mut input, &[0, 0, 0, 1, 7]);
         assert_eq!(input.next_frame().unwrap().unwrap()[..], [7]);
         assert!(held_bytes(&input) > 0 && input.is_releasable());
@@ -257,7 +292,7 @@ mod tests {
                 stream.extend_from_slice(&(*len as i32).to_be_bytes());
                 stream.extend(std::iter::repeat_n(n as u8, *len));
             }
-            let mut input = Input::new(1 << 20);
+            let mut input = Input::new(1 << 20, RequestMemory::new(None));
             let mut frames = Vec::new();
             let (mut rest, mut cuts) = (&stream[..], cuts.iter().cycle());
             while !rest.is_empty() {

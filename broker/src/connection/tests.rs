@@ -321,6 +321,52 @@ fn one_call_does_a_bounded_amount_of_work() {
 }
 
 #[test]
+fn a_request_that_does_not_arrive_ends_its_connection() {
+    let mut wire = wire("memory");
+    wire.sleep(3_600_000);
+    assert_eq!(
+        wire.closed(),
+        None,
+        "between requests a client may take its time here"
+    );
+    wire.send_bytes(&[0, 0, 0, 100, 0, 3]);
+    wire.sleep(29_000);
+    wire.send_bytes(&[0]);
+    assert_eq!(wire.closed(), None);
+    assert!(wire.connection.next_deadline().is_some());
+    wire.sleep(1_000);
+    assert_eq!(
+        wire.closed(),
+        Some(CloseReason::SlowSender),
+        "a byte now and then is not enough"
+    );
+}
+
+#[test]
+fn large_requests_wait_for_memory_that_others_hold() {
+    let mut wire = wire("memory");
+    let memory = Arc::clone(&wire.world.broker.request_memory);
+    let held = memory.claim(usize::MAX >> 1).expect("everything is free");
+    let value = "x".repeat(200_000);
+    let request = produce(-1, 0, &batch(&[&value]));
+    let frame = encode_request(1, "test", 9, &request).unwrap();
+    wire.send_bytes(&frame[..5_000]);
+    assert!(
+        !wire.connection.wants_read(),
+        "nothing is read while there is no room"
+    );
+    wire.sleep(60_000);
+    assert_eq!(wire.closed(), None, "the client is not blamed for our wait");
+    drop(held);
+    wire.sleep(20);
+    assert!(wire.connection.wants_read() && memory.claimed_bytes() > 0);
+    wire.send_bytes(&frame[5_000..]);
+    let response: ProduceResponse = wire.answer(1, 9);
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    assert_eq!(memory.claimed_bytes(), 0);
+}
+
+#[test]
 fn acks_decide_when_and_whether_a_producer_hears() {
     let mut wire = wire("commit");
     for acks in [1, -1] {

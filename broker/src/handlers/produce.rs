@@ -242,6 +242,11 @@ fn accepted(
     if let Some(write_back) = appended.write_back {
         ctx.broker.flush.push(Job::WriteBack(write_back));
     }
+    if appended.rolled {
+        ctx.broker
+            .flush
+            .push(Job::Checkpoint(Arc::clone(partition)));
+    }
     let awaits =
         (acks && !appended.committed).then(|| (Arc::clone(partition), appended.end_offset));
     Outcome {

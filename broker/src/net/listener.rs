@@ -22,6 +22,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
 const USER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Kafka's default of 50 overflows when a worker is not scheduled for a few milliseconds, and each
+/// client beyond waits a second for its next SYN.
+const BACKLOG_MIN: u32 = 1024;
 /// After an accept failed because descriptors or memory ran out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -101,7 +104,8 @@ fn listen(address: SocketAddr, config: &Config) -> io::Result<std::net::TcpListe
         socket.set_send_buffer_size(bytes as usize)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(config.socket_listen_backlog_size).unwrap_or(i32::MAX))?;
+    let backlog = config.socket_listen_backlog_size.max(BACKLOG_MIN);
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

@@ -4,8 +4,15 @@ use ottla_protocol::batch::BatchBuilder;
 use ottla_storage::disk::memory::{InjectedError, Injection, Operation};
 use ottla_storage::disk::{Disk, MemoryDisk};
 
+use std::time::Instant;
+
+use ottla_protocol::batch::RecordBatch;
+
+use super::state::FlushDue;
 use super::*;
+use crate::config::{Config, Durability};
 use crate::purgatory::ConnectionSignal;
+use crate::purgatory::{FetchWait, LazyWait};
 
 struct World {
     disk: Arc<MemoryDisk>,

@@ -1,0 +1,237 @@
+//! The reading side of a partition: records up to what a reader may see, offsets by time and by
+//! epoch, and the registration of fetches that wait for more. Nothing here changes the log.
+
+use std::sync::Arc;
+
+use ottla_protocol::types::{LeaderEpoch, Offset};
+use ottla_storage::disk::RecordData;
+use ottla_storage::log::{Log, ReadError, TimestampOffset};
+
+use super::{Inner, Partition, PartitionError};
+use crate::purgatory::{FetchWait, WatchKey};
+
+/// Who reads, and so how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+/// What to read; a default has no limits that matter and checks no epochs.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadFrom {
+    pub offset: Offset,
+    pub max_bytes: u32,
+    /// The first batch comes whole however large it is.
+    pub at_least_one: bool,
+    pub isolation: Isolation,
+    /// `NONE` skips the check.
+    pub current_leader_epoch: LeaderEpoch,
+    /// `NONE` skips the check for a diverged tail.
+    pub last_fetched_epoch: LeaderEpoch,
+}
+
+/// Where readers of a partition stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    pub log_start_offset: Offset,
+    pub high_watermark: Offset,
+    pub last_stable_offset: Offset,
+    pub log_end_offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+    /// Where this leadership began. Until the high watermark is here, the end is not known for
+    /// sure.
+    pub epoch_start_offset: Offset,
+}
+
+impl Marks {
+    /// The first offset that readers of that isolation may not see.
+    pub fn upper(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable_offset,
+        }
+    }
+}
+
+/// What a read found.
+#[derive(Debug)]
+pub struct PartitionRead {
+    pub marks: Marks,
+    pub data: Vec<RecordData>,
+    pub size_bytes: u64,
+    /// Where the reader goes on; its own offset when there was nothing.
+    pub next_offset: Offset,
+    /// The reader's tail is not ours: it has to truncate to this epoch and offset.
+    pub diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+impl PartitionRead {
+    fn nothing(
+        marks: Marks,
+        offset: Offset,
+        diverging: Option<(LeaderEpoch, Offset)>,
+    ) -> PartitionRead {
+        PartitionRead {
+            marks,
+            data: Vec::new(),
+            size_bytes: 0,
+            next_offset: offset,
+            diverging,
+        }
+    }
+}
+
+impl Partition {
+    pub fn read(&self, from: &ReadFrom) -> Result<PartitionRead, PartitionError> {
+        self.with(|inner, _| {
+            inner.check_epoch(from.current_leader_epoch)?;
+            let marks = inner.marks()?;
+            let log = inner.log()?;
+            if let Some(diverging) = diverging(log, from) {
+                let diverging = Some(diverging);
+                return Ok(PartitionRead::nothing(marks, from.offset, diverging));
+            }
+            if from.offset < marks.log_start_offset || from.offset > marks.log_end_offset {
+                return Err(ReadError::OffsetOutOfRange {
+                    offset: from.offset,
+                    log_start_offset: marks.log_start_offset,
+                    log_end_offset: marks.log_end_offset,
+                }
+                .into());
+            }
+            let upper = marks.upper(from.isolation);
+            if from.offset >= upper {
+                return Ok(PartitionRead::nothing(marks, from.offset, None));
+            }
+            inner.used = true;
+            let log = inner.log()?;
+            let read = log.read(from.offset, from.max_bytes, upper, from.at_least_one)?;
+            let size_bytes = u64::from(read.size_bytes);
+            Ok(PartitionRead {
+                marks,
+                data: read.data,
+                size_bytes,
+                next_offset: read.next_offset,
+                diverging: None,
+            })
+        })
+    }
+
+    pub fn marks(&self) -> Result<Marks, PartitionError> {
+        self.with(|inner, _| inner.marks())
+    }
+
+    /// As [`Partition::marks`], refused when the caller's idea of the leadership is not ours.
+    pub fn marks_at(&self, epoch: LeaderEpoch) -> Result<Marks, PartitionError> {
+        self.with(|inner, _| {
+            inner.check_epoch(epoch)?;
+            inner.marks()
+        })
+    }
+
+    /// The first record at or after `timestamp` that readers of that isolation may see.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        isolation: Isolation,
+    ) -> Result<Option<TimestampOffset>, PartitionError> {
+        self.with(|inner, _| {
+            let upper = inner.marks()?.upper(isolation);
+            Ok(inner.log()?.offset_for_timestamp(timestamp, upper)?)
+        })
+    }
+
+    /// The record with the largest timestamp.
+    pub fn max_timestamp(
+        &self,
+        isolation: Isolation,
+    ) -> Result<Option<TimestampOffset>, PartitionError> {
+        self.with(|inner, _| {
+            let upper = inner.marks()?.upper(isolation);
+            let found = inner.log()?.max_timestamp()?;
+            Ok(found.filter(|found| found.offset < upper))
+        })
+    }
+
+    /// The leader epoch of the record at `offset`, or of the next leadership when it is the log
+    /// end.
+    pub fn epoch_at(&self, offset: Offset) -> Result<LeaderEpoch, PartitionError> {
+        self.with(|inner, _| {
+            let current = inner.state.leader_epoch();
+            Ok(inner
+                .log()?
+                .leader_epochs()
+                .epoch_of(offset)
+                .unwrap_or(current))
+        })
+    }
+
+    /// Where the leadership `epoch`, or the last one before it, ended.
+    pub fn end_offset_for_epoch(
+        &self,
+        current_leader_epoch: LeaderEpoch,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, PartitionError> {
+        self.with(|inner, _| {
+            inner.check_epoch(current_leader_epoch)?;
+            if epoch == inner.state.leader_epoch() {
+                return Ok(Some((epoch, inner.log()?.log_end_offset())));
+            }
+            Ok(inner.log()?.end_offset_for_epoch(epoch))
+        })
+    }
+
+    /// Registers a parked fetch. `seen` is [`Partition::changes`] from before the read: whatever
+    /// happened since fires the fetch at once.
+    pub fn watch(&self, wait: &Arc<FetchWait>, seen: u64) -> WatchKey {
+        self.with(|inner, effects| {
+            if self.changes() != seen {
+                effects.fetches.push(Arc::clone(wait.waiter()));
+            }
+            inner.fetches.register(Arc::clone(wait))
+        })
+    }
+
+    pub fn unwatch(&self, key: WatchKey) {
+        self.with(|inner, _| inner.fetches.remove(key));
+    }
+}
+
+impl Inner {
+    pub(super) fn marks(&self) -> Result<Marks, PartitionError> {
+        let log = self.log()?;
+        let high_watermark = self.state.high_watermark();
+        Ok(Marks {
+            log_start_offset: log.log_start_offset(),
+            high_watermark,
+            last_stable_offset: log.last_stable_offset(high_watermark),
+            log_end_offset: log.log_end_offset(),
+            leader_epoch: self.state.leader_epoch(),
+            epoch_start_offset: self.state.epoch_start_offset(),
+        })
+    }
+
+    fn check_epoch(&self, asked: LeaderEpoch) -> Result<(), PartitionError> {
+        let current = self.state.leader_epoch();
+        if asked == LeaderEpoch::NONE || asked == current {
+            Ok(())
+        } else if asked < current {
+            Err(PartitionError::FencedLeaderEpoch { asked, current })
+        } else {
+            Err(PartitionError::UnknownLeaderEpoch { asked, current })
+        }
+    }
+}
+
+/// The reader says which epoch its last record had; when our history of that epoch ends before the
+/// reader's offset, its tail was never ours.
+fn diverging(log: &Log, from: &ReadFrom) -> Option<(LeaderEpoch, Offset)> {
+    if from.last_fetched_epoch == LeaderEpoch::NONE {
+        return None;
+    }
+    let (epoch, end) = log
+        .end_offset_for_epoch(from.last_fetched_epoch)
+        .unwrap_or((LeaderEpoch::NONE, log.log_start_offset()));
+    (epoch < from.last_fetched_epoch || end < from.offset).then_some((epoch, end))
+}

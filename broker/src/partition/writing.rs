@@ -1,0 +1,206 @@
+//! The writing side of a partition: appends, the waits for their commit, flushes and checkpoints.
+//! A sync runs without the lock, between `begin_*` and `finish_flush`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ottla_protocol::batch::RecordBatch;
+use ottla_protocol::types::Offset;
+use ottla_storage::log::{AppendAt, FlushWork, Origin, WriteBack};
+
+use super::state::{FlushDue, FlushPolicy, Position};
+use super::{Effects, Inner, LogSlot, Partition, PartitionError};
+use crate::config::{Config, Durability, TopicConfig};
+use crate::purgatory::{LazyWait, ProduceWait};
+
+/// What an append did.
+#[derive(Debug)]
+pub struct Appended {
+    pub base_offset: Offset,
+    /// The offset after the batch: committed once the high watermark is here.
+    pub end_offset: Offset,
+    /// -1 on topics whose timestamps come from the producer.
+    pub log_append_time_ms: i64,
+    pub log_start_offset: Offset,
+    pub committed: bool,
+    pub flush: FlushDue,
+    pub write_back: Option<WriteBack>,
+    /// A segment was sealed: a checkpoint would let its memory go.
+    pub rolled: bool,
+}
+
+/// A flush on its way: made under the lock, carried out without it.
+pub struct Flush {
+    work: FlushWork,
+    to: Position,
+    is_checkpoint: bool,
+}
+
+impl Flush {
+    /// Syncs; blocks for as long as the disk takes.
+    pub fn run(&self) -> std::io::Result<()> {
+        self.work.run()
+    }
+
+    /// Why the files of a checkpoint were not written, after it ran.
+    pub fn checkpoint_error(&self) -> Option<std::io::Error> {
+        self.work.checkpoint_error()
+    }
+}
+
+/// How the topic's durability class and Kafka's flush keys translate into a policy.
+pub fn flush_policy(topic: &TopicConfig, config: &Config) -> FlushPolicy {
+    let interval = (topic.durability == Durability::Interval)
+        .then_some(Duration::from_millis(config.durability_interval_ms));
+    let flush_ms = topic.flush_ms.map(Duration::from_millis);
+    FlushPolicy {
+        durability: topic.durability,
+        records_max: topic.flush_messages,
+        age_max: interval.into_iter().chain(flush_ms).min(),
+    }
+}
+
+impl Partition {
+    /// Appends one batch whose CRC the caller has checked. When `wait` is given and the batch is
+    /// not committed at once, it is told when it is, or when it never will be.
+    pub fn append(
+        &self,
+        batch: RecordBatch,
+        produce_version: i16,
+        (now, now_ms): (Instant, i64),
+        wait: Option<&mut LazyWait<'_>>,
+    ) -> Result<Appended, PartitionError> {
+        self.with(|inner, effects| {
+            let at = AppendAt {
+                leader_epoch: inner.state.leader_epoch(),
+                now_ms,
+                origin: Origin::Client { produce_version },
+            };
+            inner.used = true;
+            let done = inner.log_mut()?.append(batch, &at)?;
+            let end_offset = done.last_offset.next();
+            let mut flush = FlushDue::No;
+            let records = end_offset - done.base_offset;
+            let written = if done.duplicate {
+                (0, 0)
+            } else {
+                (records as u64, u64::from(done.size_bytes))
+            };
+            self.counters.produced(written.0, written.1);
+            if !done.duplicate {
+                let size_bytes = u64::from(done.size_bytes);
+                let (readable, due) = inner.state.appended(end_offset, size_bytes, now);
+                flush = due;
+                self.became_readable(inner, readable, effects);
+            }
+            let committed = inner.state.high_watermark() >= end_offset;
+            if let (false, Some(wait)) = (committed, wait) {
+                inner.await_commit(end_offset, wait.add_one());
+            }
+            Ok(Appended {
+                base_offset: done.base_offset,
+                end_offset,
+                log_append_time_ms: done.log_append_time_ms,
+                log_start_offset: inner.log()?.log_start_offset(),
+                committed,
+                flush,
+                write_back: done.write_back,
+                rolled: done.rolled,
+            })
+        })
+    }
+
+    pub(super) fn became_readable(&self, inner: &mut Inner, bytes: u64, effects: &mut Effects) {
+        if bytes == 0 {
+            return;
+        }
+        self.changed();
+        let high_watermark = inner.state.high_watermark();
+        if let Ok(log) = inner.log_mut() {
+            log.high_watermark_advanced(high_watermark);
+        }
+        inner.fetches.credit(bytes, &mut effects.fetches);
+        while let Some((_, wait)) = inner.produces.pop_front_if(|(at, _)| *at <= high_watermark) {
+            effects.produces.push(wait);
+        }
+    }
+
+    /// `Ok(true)` when everything before `end_offset` is committed; an error when it never will be.
+    pub fn is_committed(&self, end_offset: Offset) -> Result<bool, PartitionError> {
+        self.with(|inner, _| {
+            inner.log()?;
+            Ok(inner.state.high_watermark() >= end_offset)
+        })
+    }
+
+    /// Takes the partition from the flush queue. `None` when there is no log to flush any more.
+    pub fn begin_flush(&self) -> Option<Flush> {
+        self.with(|inner, _| {
+            let work = inner.log().ok()?.begin_flush();
+            let to = inner.state.flush_begins();
+            Some(Flush {
+                work,
+                to,
+                is_checkpoint: false,
+            })
+        })
+    }
+
+    /// The sync is over. True when the partition must be queued again. A failed sync takes the
+    /// partition offline: what the disk holds is unknown, and a second sync would hide that.
+    pub fn finish_flush(&self, flush: Flush, result: std::io::Result<()>) -> bool {
+        self.with(|inner, effects| {
+            let failed = result.is_err();
+            let (to, is_checkpoint) = (flush.to, flush.is_checkpoint);
+            let Ok(log) = inner.log_mut() else {
+                return false;
+            };
+            log.finish_flush(flush.work, result);
+            if failed || log.poisoned() {
+                self.leave(inner, LogSlot::Offline, effects);
+                return false;
+            }
+            let (readable, again) = if is_checkpoint {
+                (inner.state.synced(to), false)
+            } else {
+                inner.state.flushed(to)
+            };
+            self.became_readable(inner, readable, effects);
+            again
+        })
+    }
+
+    /// The flush timer rang; true when the partition must be queued.
+    pub fn flush_timer_rang(&self) -> bool {
+        self.with(|inner, _| inner.log().is_ok() && inner.state.timer_rang())
+    }
+
+    /// The same with the files of a checkpoint; may run beside a flush. `None` when there is
+    /// nothing to do.
+    pub fn begin_checkpoint(&self) -> Option<Flush> {
+        self.with(|inner, _| {
+            let work = inner.log().ok()?.begin_checkpoint();
+            let to = inner.state.checkpoint_begins();
+            (!work.is_empty()).then_some(Flush {
+                work,
+                to,
+                is_checkpoint: true,
+            })
+        })
+    }
+
+    /// True when this much was appended since the last checkpoint began.
+    pub fn checkpoint_due(&self, step_bytes: u64) -> bool {
+        self.with(|inner, _| inner.log().is_ok() && inner.state.unchecked_bytes() >= step_bytes)
+    }
+}
+
+impl Inner {
+    fn await_commit(&mut self, end_offset: Offset, wait: Arc<ProduceWait>) {
+        // A duplicate may wait for an older offset than the newest appended one.
+        let at = self
+            .produces
+            .partition_point(|(offset, _)| *offset <= end_offset);
+        self.produces.insert(at, (end_offset, wait));
+    }
+}
