@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn half_a_frame_keeps_no_more_than_itself_for_long() {
-        let mut input = Input::new(1000);
+        let mut input = Input::new(1000, RequestMemory::new(None));
         feed(&mut input, &[0, 0, 0, 3, 7, 8]);
         assert_eq!(input.next_frame(), Ok(None));
         input.release();
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_busy_connection_reads_into_the_same_memory() {
-        let mut input = Input::new(1 << 20);
+        let mut input = Input::new(1 << 20, RequestMemory::new(None));
         let frames: Vec<u8> = [&[0, 0, 0x40, 0][..], &[1; 0x4000]].concat().repeat(16);
         // After the first rounds the buffer has its size; a cut frame in it does not change that.
         let mut held = Vec::new();

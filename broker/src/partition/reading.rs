@@ -232,6 +232,6 @@ fn diverging(log: &Log, from: &ReadFrom) -> Option<(LeaderEpoch, Offset)> {
     }
     let (epoch, end) = log
         .end_offset_for_epoch(from.last_fetched_epoch)
-        .unwrap_or((LeaderEpoch::NONE, log.log_start_offset()));
+        .unwrap_or_else(|| (LeaderEpoch::NONE, log.log_start_offset()));
     (epoch < from.last_fetched_epoch || end < from.offset).then_some((epoch, end))
 }
