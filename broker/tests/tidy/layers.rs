@@ -164,8 +164,8 @@ pub(crate) const NAMES: &[NameRule] = &[
         word: "ottla_broker",
         below: &["cli/src"],
         home: &[
-            "cli/src/server.rs",
-            "cli/src/dev.rs",
+            "cli/src/commands/server.rs",
+            "cli/src/commands/dev.rs",
             "cli/src/commands/config",
         ],
         reason: "online commands speak the protocol, offline ones open the storage",

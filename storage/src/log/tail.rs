@@ -4,8 +4,9 @@
 //! [`INTEREST_BYTES`] of appends, so a partition that nobody tails pays nothing. All tails of a
 //! log directory share one byte budget; a tail that finds it spent drops its own oldest batches.
 //! Invariant: the batches are contiguous and the last one ends at the log end.
-//! Small batches are copied, so that they do not pin the socket buffer they came in, and the smallest
-//! share chunks. Deliberately absent: eviction across logs (it would need their locks), time.
+//! Small batches are copied, so that they do not pin the socket buffer they came in, and the
+//! smallest share chunks. Deliberately absent: eviction across logs (it would need their locks),
+//! time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Producers whose first batch could not be written.
 //!
-//! Of a producer that a log knows nothing about any sequence is accepted, because its state may have
-//! expired. When the write of such a first batch fails, the client sends it again; but batches
+//! Of a producer that a log knows nothing about any sequence is accepted, because its state may
+//! have expired. When the write of such a first batch fails, the client sends it again; but batches
 //! behind it may be on their way already, and one of them would be taken for the first. So the
 //! failed one is remembered until it, or a new epoch, is written. In memory only: after a restart
 //! the client's connection is a new one, and it starts with the oldest batch.
