@@ -1,7 +1,7 @@
 //! Options that every client command shares, and how they become [`ClientOptions`].
 //!
-//! Precedence: flag, then environment (`OTTLA_BOOTSTRAP`), then `-X`, then the `--command-config` file, then
-//! `localhost:9092`.
+//! Precedence: flag, then environment (`OTTLA_BOOTSTRAP`), then `-X`, then the `--command-config`
+//! file, then `localhost:9092`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

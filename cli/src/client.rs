@@ -1,7 +1,9 @@
-//! A small blocking Kafka client: finds brokers and leaders, routes requests to them, one at a time.
+//! A small blocking Kafka client: finds brokers and leaders, routes requests to them, one at a
+//! time.
 //!
-//! It works against any Kafka cluster, not only Ottla. Every reply passes the wire guard like a request would:
-//! what is on the other end is not known. Absent on purpose: consumer groups, TLS and SASL.
+//! It works against any Kafka cluster, not only Ottla. Every reply passes the wire guard like a
+//! request would: what is on the other end is not known. Absent on purpose: consumer groups, TLS
+//! and SASL.
 
 mod connection;
 

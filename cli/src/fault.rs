@@ -1,7 +1,7 @@
 //! What a command says when it fails: what happened, why, and what to type next.
 //!
-//! Owns the exit codes (documented in `docs/reference/cli.md`) and the stable ids of client-side errors. Commands
-//! build a [`Fault`]; only `main` prints it.
+//! Owns the exit codes (documented in `docs/reference/cli.md`) and the stable ids of client-side
+//! errors. Commands build a [`Fault`]; only `main` prints it.
 
 use std::fmt;
 

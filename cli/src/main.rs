@@ -1,4 +1,5 @@
-//! The one binary: `ottla server` and `ottla dev` run the broker, everything else is a client of any Kafka cluster.
+//! The one binary: `ottla server` and `ottla dev` run the broker, everything else is a client of
+//! any Kafka cluster.
 //!
 //! Standard output carries data, standard error talk; exit codes are in `fault.rs`.
 

@@ -1,7 +1,7 @@
 //! How results are shown: tables for people, JSON for programs.
 //!
-//! A command builds one [`Table`]; the chosen [`OutputFormat`] decides what comes out. Standard output carries data
-//! only; progress and hints go to standard error.
+//! A command builds one [`Table`]; the chosen [`OutputFormat`] decides what comes out. Standard
+//! output carries data only; progress and hints go to standard error.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -21,7 +21,8 @@ pub(crate) enum OutputFormat {
     Csv,
 }
 
-/// Rows under named columns. Cells are JSON values, so that programs get numbers and lists, not text.
+/// Rows under named columns. Cells are JSON values, so that programs get numbers and lists, not
+/// text.
 pub(crate) struct Table {
     columns: Vec<&'static str>,
     rows: Vec<Vec<Value>>,

@@ -1,8 +1,9 @@
 //! The %-grammar for records, for writing them (`consume -f`) and for reading them (`produce -f`).
 //!
-//! `%t` topic, `%p` partition, `%o` offset, `%k` key, `%v` value (`%s` is accepted too), `%h` headers, `%d` timestamp,
-//! `%K` and `%V` lengths in bytes, `%%` a percent sign; `%k{hex}`, `%v{hex}`, `%v{base64}` and `%v{json}` change the
-//! form; `\n`, `\t`, `\r`, `\0`, `\\` are as in C. When reading, a field ends where the text behind it begins.
+//! `%t` topic, `%p` partition, `%o` offset, `%k` key, `%v` value (`%s` is accepted too), `%h`
+//! headers, `%d` timestamp, `%K` and `%V` lengths in bytes, `%%` a percent sign; `%k{hex}`,
+//! `%v{hex}`, `%v{base64}` and `%v{json}` change the form; `\n`, `\t`, `\r`, `\0`, `\\` are as in
+//! C. When reading, a field ends where the text behind it begins.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -308,7 +309,10 @@ pub(crate) fn json_text(bytes: Option<&[u8]>) -> serde_json::Value {
 impl Record {
     /// `{topic, partition, offset, timestamp, key, value, headers}`, the shape of `-o json`.
     pub(crate) fn json(&self) -> serde_json::Value {
-        let header = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| serde_json::json!({ "key": json_text(Some(key)), "value": json_text(value.as_deref()) });
+        let header = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
+            let (key, value) = (json_text(Some(key)), json_text(value.as_deref()));
+            serde_json::json!({ "key": key, "value": value })
+        };
         serde_json::json!({
             "topic": self.topic, "partition": self.partition, "offset": self.offset,
             "timestamp": self.timestamp_ms, "key": json_text(self.key.as_deref()),

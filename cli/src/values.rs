@@ -18,8 +18,9 @@ pub(crate) fn key_value(text: &str) -> Outcome<(String, String)> {
     }
 }
 
-/// Config values as Kafka wants them: `retention.ms=7d` becomes milliseconds, `segment.bytes=128MiB` bytes.
-/// Anything that already is a number, and any other key, passes unchanged.
+/// Config values as Kafka wants them: `retention.ms=7d` becomes milliseconds,
+/// `segment.bytes=128MiB` bytes. Anything that already is a number, and any other key, passes
+/// unchanged.
 pub(crate) fn config_value(key: &str, value: &str) -> Outcome<String> {
     if value.parse::<i64>().is_ok() {
         return Ok(value.to_owned());
@@ -57,7 +58,8 @@ fn size_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// A point in time in milliseconds: epoch seconds or milliseconds, RFC 3339, a date, or `-2h` before `now`.
+/// A point in time in milliseconds: epoch seconds or milliseconds, RFC 3339, a date, or `-2h`
+/// before `now`.
 pub(crate) fn time_ms(text: &str, now: SystemTime) -> Outcome<i64> {
     let epoch_ms = |time: SystemTime| {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -88,11 +90,13 @@ pub(crate) fn time_ms(text: &str, now: SystemTime) -> Outcome<i64> {
     if !stamp.ends_with('Z') {
         stamp.push('Z');
     }
-    humantime::parse_rfc3339(&stamp).map(epoch_ms).map_err(|error| {
-        Fault::usage(format!("\"{text}\" is not a point in time"))
-            .why(error.to_string())
-            .hint("write 2026-11-24T09:30:00Z, a date, epoch milliseconds, or -2h for two hours ago")
-    })
+    humantime::parse_rfc3339(&stamp)
+        .map(epoch_ms)
+        .map_err(|error| {
+            Fault::usage(format!("\"{text}\" is not a point in time"))
+                .why(error.to_string())
+                .hint("write 2026-11-24T09:30:00Z, a date, epoch milliseconds, or -2h")
+        })
 }
 
 /// Milliseconds since the epoch as RFC 3339 in UTC; `-` where a record has no time.

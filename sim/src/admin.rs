@@ -1,4 +1,5 @@
-//! A simulated administrator: creates topics of several durability classes, deletes some of them again.
+//! A simulated administrator: creates topics of several durability classes, deletes some of them
+//! again.
 
 use bytes::Bytes;
 use ottla_protocol::error::ErrorCode;

@@ -1,4 +1,5 @@
-//! Virtual time: it moves when the world says so, and every part of a simulated broker sees the same.
+//! Virtual time: it moves when the world says so, and every part of a simulated broker sees the
+//! same.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ pub struct SimClock {
 }
 
 impl Default for SimClock {
-    #[allow(clippy::disallowed_methods)] // an `Instant` can only be made from the real clock; only differences count
+    // An `Instant` can only be made from the real clock; only differences count.
+    #[allow(clippy::disallowed_methods)]
     fn default() -> SimClock {
         SimClock {
             base: Instant::now(),

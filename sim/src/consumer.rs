@@ -23,7 +23,8 @@ const NO_SESSION_EPOCH: i32 = -1;
 pub(crate) struct Consumer {
     /// Where to read on, per partition.
     pub(crate) positions: BTreeMap<(String, i32), i64>,
-    /// What the last session fetch said about each partition; an incremental one sends only what changed.
+    /// What the last session fetch said about each partition; an incremental one sends only what
+    /// changed.
     in_session: BTreeMap<(String, i32), i64>,
     session_id: i32,
     session_epoch: i32,

@@ -1,7 +1,8 @@
-//! A simulated TCP connection: bytes on their way in both directions, delivered in pieces of any size.
+//! A simulated TCP connection: bytes on their way in both directions, delivered in pieces of any
+//! size.
 //!
-//! The server's end is the broker's own `Connection` machine. Nothing is reordered or lost within a link, as in TCP;
-//! a link breaks as a whole, and what was on its way is gone.
+//! The server's end is the broker's own `Connection` machine. Nothing is reordered or lost within a
+//! link, as in TCP; a link breaks as a whole, and what was on its way is gone.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

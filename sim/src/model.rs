@@ -1,9 +1,10 @@
 //! The oracle: what every broker must agree with, however it crashed.
 //!
-//! It remembers, per partition, which value was seen at which offset (by an acknowledgement or by a read) and judges
-//! every later sight against that: one offset never has two values, a value of an idempotent producer has one offset,
-//! what was acknowledged or read stays, and a read skips nothing. Topics of the class `memory` may lose a tail in a power
-//! cut; the world says when that happened, and then the leader epoch must have grown.
+//! It remembers, per partition, which value was seen at which offset (by an acknowledgement or by a
+//! read) and judges every later sight against that: one offset never has two values, a value of an
+//! idempotent producer has one offset, what was acknowledged or read stays, and a read skips
+//! nothing. Topics of the class `memory` may lose a tail in a power cut; the world says when that
+//! happened, and then the leader epoch must have grown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -129,7 +130,8 @@ impl Model {
         self.known(topic, partition).see(&at, offset, value)
     }
 
-    /// The marks of one answer. They never go back while the leader epoch stays, and the epoch never does.
+    /// The marks of one answer. They never go back while the leader epoch stays, and the epoch
+    /// never does.
     pub fn marks(
         &mut self,
         topic: &str,

@@ -1,8 +1,9 @@
 //! A simulated producer: idempotent, several batches in flight, and as stubborn as a real client.
 //!
-//! Batches of a partition are sent in the order of their sequence numbers. After a broken connection or a retriable
-//! error everything that is not confirmed is sent again, with the same sequence numbers. When the broker has forgotten
-//! the sequence (a tail was lost), the producer takes a new id, and what was unconfirmed counts as "maybe written".
+//! Batches of a partition are sent in the order of their sequence numbers. After a broken
+//! connection or a retriable error everything that is not confirmed is sent again, with the same
+//! sequence numbers. When the broker has forgotten the sequence (a tail was lost), the producer
+//! takes a new id, and what was unconfirmed counts as "maybe written".
 
 use std::collections::{BTreeMap, VecDeque};
 

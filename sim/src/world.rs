@@ -1,8 +1,10 @@
-//! One world: a broker on a simulated disk, its clients, and everything that can happen to them, by seed.
+//! One world: a broker on a simulated disk, its clients, and everything that can happen to them, by
+//! seed.
 //!
-//! Every step is chosen by the one random generator; nothing else decides anything. Equal seeds give equal traces,
-//! which a test checks. The world ends with a healing phase: faults stop, everything in flight must finish, and then
-//! the whole content of every partition is read and held against the model.
+//! Every step is chosen by the one random generator; nothing else decides anything. Equal seeds
+//! give equal traces, which a test checks. The world ends with a healing phase: faults stop,
+//! everything in flight must finish, and then the whole content of every partition is read and held
+//! against the model.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -305,8 +307,9 @@ impl World {
                 self.disk.crash(Crash::Process);
                 Ok(())
             }
-            // After a failed sync the kernel calls pages clean that never reached the disk; a power cut later would
-            // take what a restarted broker has read from memory. The documentation says so.
+            // After a failed sync the kernel calls pages clean that never reached the disk; a power
+            // cut later would take what a restarted broker has read from memory. The documentation
+            // says so.
             1 if self.plan.power_loss && !self.plan.disk_faults => {
                 self.node = Some(node);
                 let seed = self.rng.random();

@@ -8,7 +8,8 @@ use ottla_sim::Summary;
 
 const SEEDS: u64 = 1_000;
 
-/// Coverage: what the thousand worlds must have met at least once, or the generator has a blind spot.
+/// Coverage: what the thousand worlds must have met at least once, or the generator has a blind
+/// spot.
 #[derive(Default)]
 struct Met {
     acked: AtomicU64,

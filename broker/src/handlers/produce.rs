@@ -2,9 +2,9 @@
 //! before any lock, appended under its partition's lock, and the answer waits as long as the acks
 //! and the topic's durability class say.
 //!
-//! Batches are cut out of the frame without a copy (what is kept of small ones for readers is copied
-//! where it is kept). Errors are per partition; with acks=0 there is nobody to tell, so any error
-//! ends the connection.
+//! Batches are cut out of the frame without a copy (what is kept of small ones for readers is
+//! copied where it is kept). Errors are per partition; with acks=0 there is nobody to tell, so any
+//! error ends the connection.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -150,7 +150,10 @@ impl Outbox {
     }
 
     /// Hands the start of the range at the front to an I/O thread.
-    #[expect(clippy::disallowed_methods, reason = "reads that block have a pool of their own")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reads that block have a pool of their own"
+    )]
     fn read_cold_part(&mut self) {
         let Some(Part::File { range, .. }) = self.parts.front() else {
             return;

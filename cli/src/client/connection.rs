@@ -1,4 +1,5 @@
-//! One blocking connection to one broker: connects, learns the broker's versions, sends one request at a time.
+//! One blocking connection to one broker: connects, learns the broker's versions, sends one request
+//! at a time.
 //!
 //! Absent on purpose: pipelining, retries and metadata (see `client.rs`).
 
@@ -121,7 +122,8 @@ impl Connection {
         Ok(body.freeze())
     }
 
-    /// Asks with version 3 first; a broker that is too old answers in version 0's form with error 35.
+    /// Asks with version 3 first; a broker that is too old answers in version 0's form with error
+    /// 35.
     fn learn_versions(&mut self) -> Outcome {
         for version in [3, 0] {
             let mut request = api::ApiVersionsRequest::default();

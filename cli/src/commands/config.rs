@@ -11,7 +11,8 @@ use crate::output::{OutputFormat, Table, say};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Say for each key of a server.properties whether it is used, has no effect, is unknown or wrong
+    /// Say for each key of a server.properties whether it is used, has no effect, is unknown or
+    /// wrong
     Check {
         /// The file
         file: PathBuf,

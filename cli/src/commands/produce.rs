@@ -1,7 +1,8 @@
 //! `ottla produce`: records from standard input, arguments or files into a topic.
 //!
-//! A thread reads the input, so that records leave after a short linger although the next line has not come. The
-//! sender is idempotent where the cluster allows it: a retry after a lost reply does not write a record twice.
+//! A thread reads the input, so that records leave after a short linger although the next line has
+//! not come. The sender is idempotent where the cluster allows it: a retry after a lost reply does
+//! not write a record twice.
 
 mod input;
 mod sender;

@@ -44,7 +44,8 @@ pub(crate) fn run(command: TopicCommand, client: &ClientArgs) -> Outcome {
     }
 }
 
-/// The topics meant by `names`: themselves, or with `regex` all whose whole name matches one of them.
+/// The topics meant by `names`: themselves, or with `regex` all whose whole name matches one of
+/// them.
 fn resolve(cluster: &mut Cluster, names: &[String], regex: bool) -> Outcome<Vec<String>> {
     if !regex {
         return Ok(names.to_vec());

@@ -51,8 +51,9 @@ impl EntryLog {
                 entries: VecDeque::new(),
             });
         }
-        // The log is short and nothing else vouches for it, so all of it is checked, always: what lies
-        // below the recovery point is only trusted as far as a producer snapshot goes, and here is none.
+        // The log is short and nothing else vouches for it, so all of it is checked, always: what
+        // lies below the recovery point is only trusted as far as a producer snapshot goes, and
+        // here is none.
         let from = OpenLog {
             recovery_point: offset(snapshot + 1),
             log_start_offset: Offset(0),

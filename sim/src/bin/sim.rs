@@ -1,4 +1,5 @@
-//! `sim SEED [COUNT]`: runs COUNT seeds from SEED on, prints a line for each failing one and a summary.
+//! `sim SEED [COUNT]`: runs COUNT seeds from SEED on, prints a line for each failing one and a
+//! summary.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{count} seeds, {failed} failed, {acked} records acknowledged, {crashes} crashes, {} simulated s in {:.1} s",
+        "{count} seeds, {failed} failed, {acked} records acknowledged, {crashes} crashes, \
+         {} simulated s in {:.1} s",
         simulated_ms / 1000,
         began.elapsed().as_secs_f64()
     );

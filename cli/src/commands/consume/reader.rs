@@ -1,4 +1,5 @@
-//! Fetches from the leaders of the chosen partitions, one request at a time, and follows leaders that move.
+//! Fetches from the leaders of the chosen partitions, one request at a time, and follows leaders
+//! that move.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -99,7 +100,8 @@ impl Reader {
             .all(|position| position.next_offset >= position.end_offset)
     }
 
-    /// The next records, in offset order within each partition; none when nothing came within half a second.
+    /// The next records, in offset order within each partition; none when nothing came within half
+    /// a second.
     pub(super) fn poll(&mut self, only_to_end: bool) -> Outcome<Vec<Record>> {
         let mut records = Vec::new();
         let leaders: BTreeSet<i32> = self.positions.values().map(|p| p.leader).collect();
@@ -222,7 +224,8 @@ impl Reader {
     }
 }
 
-/// The aborted transactions of one reply: a producer's records are hidden from its first offset to its marker.
+/// The aborted transactions of one reply: a producer's records are hidden from its first offset to
+/// its marker.
 struct Aborted(Vec<(i64, i64)>);
 
 impl Aborted {

@@ -1,7 +1,8 @@
 //! Batches records per partition and sends them, one request at a time, with retries.
 //!
-//! Retries resend the same batch with the same sequence number, so an idempotent producer never writes twice. Records
-//! with a key go where Kafka's Java client would send them (murmur2), so both may write the same topic.
+//! Retries resend the same batch with the same sequence number, so an idempotent producer never
+//! writes twice. Records with a key go where Kafka's Java client would send them (murmur2), so both
+//! may write the same topic.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -122,7 +122,8 @@ pub(crate) fn describe(args: &DescribeArgs, client: &ClientArgs) -> Outcome {
     Ok(())
 }
 
-/// The offset of each partition at `timestamp` (or -1 latest, -2 earliest); partitions without leader are left out.
+/// The offset of each partition at `timestamp` (or -1 latest, -2 earliest); partitions without
+/// leader are left out.
 pub(crate) fn offsets(
     cluster: &mut Cluster,
     topic: &api::metadata_response::MetadataResponseTopic,
@@ -167,7 +168,8 @@ pub(crate) fn offsets(
     Ok(found)
 }
 
-/// Per partition: the offset where `start` is, and the end. Never before the log start, never past the end.
+/// Per partition: the offset where `start` is, and the end. Never before the log start, never past
+/// the end.
 pub(crate) fn offsets_of(
     cluster: &mut Cluster,
     topic: &api::metadata_response::MetadataResponseTopic,
