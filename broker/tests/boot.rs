@@ -161,8 +161,7 @@ impl Client {
                 let view = ottla_protocol::RecordBatchView::parse(rest).unwrap();
                 assert!(view.crc_is_valid());
                 rest = &rest[view.size_bytes()..];
-                let mut opened = Records::open(view, RecordLimits::default()).unwrap();
-                while let Some(record) = opened.next() {
+                for record in Records::open(view, RecordLimits::default()).unwrap() {
                     let record = record.unwrap();
                     if record.offset.0 == values.len() as i64 {
                         values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());

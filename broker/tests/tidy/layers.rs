@@ -217,8 +217,9 @@ pub(crate) fn names(line: &str, word: &str) -> bool {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].chars().next();
         let ends_in_word = word.ends_with(is_word);
-        !before.is_some_and(|c| is_word(c) || c == ':')
-            && !(ends_in_word && after.is_some_and(is_word))
+        let joined_before = before.is_some_and(|c| is_word(c) || c == ':');
+        let joined_after = ends_in_word && after.is_some_and(is_word);
+        !joined_before && !joined_after
     })
 }
 
