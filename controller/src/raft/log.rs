@@ -65,13 +65,24 @@ impl EntryLog {
         Ok(EntryLog { log, entries })
     }
 
+    /// Whether there are entries on disk, found out without opening (and so repairing) the log:
+    /// without a snapshot nobody knows where it may start.
+    pub(super) fn exists(disk: &dyn Disk) -> Result<bool, ControllerError> {
+        let io = ControllerError::io(DIRECTORY);
+        if !disk.exists(DIRECTORY).map_err(io)? {
+            return Ok(false);
+        }
+        let files = disk
+            .list(DIRECTORY)
+            .map_err(ControllerError::io(DIRECTORY))?;
+        Ok(files
+            .iter()
+            .any(|file| file.name.ends_with(".log") && file.len_bytes > 0))
+    }
+
     /// The index that the next entry gets, unless entries are overwritten.
     pub(super) fn next_index(&self) -> u64 {
         self.log.log_end_offset().0.unsigned_abs()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.log.log_start_offset() == self.log.log_end_offset()
     }
 
     pub(super) fn first_index(&self) -> Option<u64> {

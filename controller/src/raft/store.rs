@@ -57,7 +57,7 @@ impl Store {
         let indexes = state::list_snapshots(&*disk)?;
         if indexes.is_empty() {
             // A crash during bootstrap leaves no entry; without snapshot there can be none.
-            if !EntryLog::open(disk.clone(), 0, 0)?.is_empty() {
+            if EntryLog::exists(&*disk)? {
                 return Err(ControllerError::NoSnapshot);
             }
             bootstrap(&*disk, members)?;

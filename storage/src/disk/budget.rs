@@ -105,7 +105,8 @@ impl Pool {
     fn make_room(&self, wanted: usize) {
         let holders = std::mem::take(&mut *self.holders.lock());
         let mut live: Vec<Arc<dyn Evict>> = holders.iter().filter_map(Weak::upgrade).collect();
-        live.sort_by_key(|holder| holder.last_used());
+        // Asked once each: it changes while others use their files.
+        live.sort_by_cached_key(|holder| holder.last_used());
         let mut kept = Vec::with_capacity(live.len());
         let mut evicted = 0;
         for holder in live {
