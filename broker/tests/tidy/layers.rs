@@ -7,10 +7,16 @@ use std::path::Path;
 const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("storage", &["ottla-protocol"]),
+    ("coordinator", &["ottla-protocol"]),
     ("controller", &["ottla-protocol", "ottla-storage"]),
     (
         "broker",
-        &["ottla-protocol", "ottla-storage", "ottla-controller"],
+        &[
+            "ottla-protocol",
+            "ottla-storage",
+            "ottla-coordinator",
+            "ottla-controller",
+        ],
     ),
     (
         "cli",
@@ -27,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "ottla-protocol",
             "ottla-storage",
+            "ottla-coordinator",
             "ottla-controller",
             "ottla-broker",
         ],
@@ -39,6 +46,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("protocol", &["tokio", "rustix", "socket2", "parking_lot"]),
     ("storage", &["tokio", "socket2", "axum"]),
+    (
+        "coordinator",
+        &["tokio", "socket2", "axum", "rustix", "parking_lot"],
+    ),
     ("controller", &["tokio", "socket2", "axum", "rustix"]),
 ];
 
