@@ -1,5 +1,413 @@
 //! [`GroupCoordinator`]: the groups and offsets of one partition of `__consumer_offsets`.
+//!
+//! Commands find their group here and are carried out in `group/` and `offsets.rs`; time comes in
+//! through [`GroupCoordinator::tick`]. Invariant: every token handed in is answered exactly once,
+//! now or in a later turn, unless the coordinator is dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_protocol::error::ErrorCode;
+
+use crate::command::{
+    CommitOffsets, DescribedGroup, FetchedOffset, Heartbeat, JoinGroup, JoinReply, LeaveGroup,
+    LeftMember, ListFilter, ListedGroup, SyncGroup, SyncReply,
+};
+use crate::group::{At, Group};
+use crate::offsets::Offsets;
+use crate::records::GroupRecord;
+use crate::timers::{Kind, Timers};
+use crate::turn::{Answer, GroupEvent, Token, Turn};
+
+/// How often offsets are looked at for their age.
+const EXPIRY_CHECK_MS: i64 = 10 * 60 * 1_000;
+/// What a string of a record can hold; compact strings of requests may be longer.
+const NAME_MAX_BYTES: usize = 32_767;
+/// A member id is a client's or an instance's name and a unique part.
+pub(crate) const PREFIX_MAX_BYTES: usize = 16_384;
 
 /// See the crate's documentation.
 #[derive(Debug, Default)]
-pub struct GroupCoordinator {}
+pub struct GroupCoordinator {
+    groups: BTreeMap<Arc<str>, Group>,
+    offsets: Offsets,
+    timers: Timers,
+    next_expiry_check_ms: Option<i64>,
+}
+
+impl GroupCoordinator {
+    pub fn new() -> GroupCoordinator {
+        GroupCoordinator::default()
+    }
+
+    /// Applies one record of the log.
+    pub fn replay(&mut self, record: &GroupRecord) {
+        match record {
+            GroupRecord::Offset {
+                group,
+                topic,
+                partition,
+                value,
+            } => self
+                .offsets
+                .apply(group, (topic, *partition), value.as_ref()),
+            GroupRecord::Group { group, value: None } => {
+                self.groups.remove(group.as_str());
+            }
+            GroupRecord::Group {
+                group,
+                value: Some(value),
+            } => {
+                let id: Arc<str> = Arc::from(group.as_str());
+                self.groups.insert(Arc::clone(&id), Group::load(id, value));
+            }
+        }
+    }
+
+    /// The log is replayed: from now on members are expected to be heard of.
+    pub fn finish_loading(&mut self, now_ms: i64) {
+        for group in self.groups.values_mut() {
+            group.finish_loading(now_ms, &mut self.timers);
+        }
+        self.next_expiry_check_ms = Some(now_ms.saturating_add(EXPIRY_CHECK_MS));
+    }
+
+    /// What the log must say for an equal coordinator.
+    pub fn snapshot(&self) -> Vec<GroupRecord> {
+        let groups = self.groups.values().filter_map(Group::snapshot);
+        groups.chain(self.offsets.snapshot()).collect()
+    }
+
+    pub fn next_deadline_ms(&self) -> Option<i64> {
+        let expiry = self.next_expiry_check_ms.filter(|_| self.has_anything());
+        [self.timers.next_ms(), expiry].into_iter().flatten().min()
+    }
+
+    fn has_anything(&self) -> bool {
+        !self.groups.is_empty() || self.offsets.count() > 0
+    }
+
+    pub fn group_count(&self) -> usize {
+        let without_members = |group: &&Arc<str>| !self.groups.contains_key(*group);
+        self.groups.len() + self.offsets.groups().filter(without_members).count()
+    }
+
+    pub fn offset_count(&self) -> usize {
+        self.offsets.count()
+    }
+
+    /// Carries out what is due.
+    pub fn tick(&mut self, turn: &mut Turn<'_>) {
+        while let Some((at_ms, id, kind)) = self.timers.pop_due(turn.now_ms) {
+            let Some(group) = self.groups.get_mut(&id) else {
+                continue;
+            };
+            let mut at = At {
+                turn,
+                timers: &mut self.timers,
+            };
+            match kind {
+                Kind::Join => group.join_timer_fired(&mut at),
+                Kind::Sync => group.sync_timer_fired(&mut at),
+                Kind::Session(member_id) => group.session_timer_fired(&mut at, at_ms, &member_id),
+                Kind::Pending(member_id) => group.pending_timer_fired(&mut at, &member_id),
+            }
+            self.forget_if_nothing(&id);
+        }
+        if self
+            .next_expiry_check_ms
+            .is_some_and(|at_ms| at_ms <= turn.now_ms)
+        {
+            self.next_expiry_check_ms = Some(turn.now_ms.saturating_add(EXPIRY_CHECK_MS));
+            self.expire(turn);
+        }
+    }
+
+    /// A group that was only asked about, or whose pending members never came, leaves no trace.
+    fn forget_if_nothing(&mut self, id: &str) {
+        let nothing = |group: &Group| group.is_forgettable() && !group.is_persistent();
+        if self.groups.get(id).is_some_and(nothing) {
+            self.groups.remove(id);
+        }
+    }
+
+    pub fn join(&mut self, turn: &mut Turn<'_>, token: Token, request: JoinGroup) {
+        let limits = turn.limits;
+        let timeouts = limits.min_session_timeout_ms..=limits.max_session_timeout_ms;
+        let error = if !is_group_id(&request.group) {
+            Some(ErrorCode::INVALID_GROUP_ID)
+        } else if !fits_records(&request) {
+            Some(ErrorCode::INVALID_REQUEST)
+        } else if !timeouts.contains(&request.session_timeout_ms) {
+            Some(ErrorCode::INVALID_SESSION_TIMEOUT)
+        } else if !request.member_id.is_empty() && !self.groups.contains_key(request.group.as_str())
+        {
+            Some(ErrorCode::UNKNOWN_MEMBER_ID)
+        } else {
+            None
+        };
+        if let Some(error) = error {
+            let reply = JoinReply::error(error, request.member_id);
+            return turn.answer(token, Answer::Join(reply));
+        }
+        let id: Arc<str> = Arc::from(request.group.as_str());
+        let now_ms = turn.now_ms;
+        let mut at = At {
+            turn,
+            timers: &mut self.timers,
+        };
+        self.groups
+            .entry(Arc::clone(&id))
+            .or_insert_with(|| Group::new(Arc::clone(&id), now_ms))
+            .join(&mut at, token, request);
+        self.forget_if_nothing(&id);
+    }
+
+    pub fn sync(&mut self, turn: &mut Turn<'_>, token: Token, request: SyncGroup) {
+        let mut at = At {
+            turn,
+            timers: &mut self.timers,
+        };
+        match self.groups.get_mut(request.group.as_str()) {
+            Some(group) => group.sync(&mut at, token, request),
+            None => {
+                let reply = SyncReply::error(missing_group(&request.group));
+                turn.answer(token, Answer::Sync(reply));
+            }
+        }
+    }
+
+    pub fn heartbeat(&mut self, turn: &mut Turn<'_>, request: Heartbeat) -> ErrorCode {
+        let mut at = At {
+            turn,
+            timers: &mut self.timers,
+        };
+        match self.groups.get_mut(request.group.as_str()) {
+            Some(group) => group.heartbeat(&mut at, &request.member),
+            None => missing_group(&request.group),
+        }
+    }
+
+    pub fn leave(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: LeaveGroup,
+    ) -> Result<Vec<LeftMember>, ErrorCode> {
+        let mut at = At {
+            turn,
+            timers: &mut self.timers,
+        };
+        let left = match self.groups.get_mut(request.group.as_str()) {
+            Some(group) => group.leave(&mut at, request.members),
+            None => return Err(missing_group(&request.group)),
+        };
+        self.forget_if_nothing(&request.group);
+        Ok(left)
+    }
+
+    /// One result per offset, in their order, or one for all.
+    pub fn commit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: CommitOffsets,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        if !is_group_id(&request.group) {
+            return Err(ErrorCode::INVALID_GROUP_ID);
+        }
+        match self.groups.get(request.group.as_str()) {
+            Some(group) => group.check_commit(&request.member)?,
+            // A consumer that assigns itself needs no group; a member of a generation does.
+            None if request.member.generation < 0 => {}
+            None => return Err(ErrorCode::ILLEGAL_GENERATION),
+        }
+        let (records, results) = Offsets::commit_records(turn.now_ms, turn.limits, &request);
+        self.write(turn, &records)?;
+        if let Some(group) = self.groups.get_mut(request.group.as_str()) {
+            let mut at = At {
+                turn,
+                timers: &mut self.timers,
+            };
+            group.hear_of(&mut at, &request.member.member_id);
+        }
+        Ok(results)
+    }
+
+    pub fn fetch_offsets(
+        &self,
+        group: &str,
+        partitions: Option<&[(String, i32)]>,
+    ) -> Vec<FetchedOffset> {
+        self.offsets.fetch(group, partitions)
+    }
+
+    pub fn delete_offsets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        partitions: &[(String, i32)],
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        if !self.knows(group) {
+            return Err(ErrorCode::GROUP_ID_NOT_FOUND);
+        }
+        let running = self
+            .groups
+            .get(group)
+            .filter(|group| !group.is_forgettable());
+        if running.is_some_and(|group| group.protocol_type() != Some(crate::group::CONSUMER)) {
+            return Err(ErrorCode::NON_EMPTY_GROUP);
+        }
+        let subscribed = |topic: &str| running.is_some_and(|g| g.is_subscribed_to(topic));
+        let (refused, allowed): (Vec<_>, Vec<_>) = partitions
+            .iter()
+            .cloned()
+            .partition(|(topic, _)| subscribed(topic));
+        let results = partitions.iter().map(|partition| {
+            if refused.contains(partition) {
+                ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC
+            } else {
+                ErrorCode::NONE
+            }
+        });
+        let results = results.collect();
+        let records = self.offsets.delete_records(group, &allowed);
+        self.write(turn, &records)?;
+        Ok(results)
+    }
+
+    pub fn delete_group(&mut self, turn: &mut Turn<'_>, group: &str) -> ErrorCode {
+        if !is_group_id(group) {
+            return ErrorCode::INVALID_GROUP_ID;
+        }
+        if !self.knows(group) {
+            return ErrorCode::GROUP_ID_NOT_FOUND;
+        }
+        if self.groups.get(group).is_some_and(|g| !g.is_forgettable()) {
+            return ErrorCode::NON_EMPTY_GROUP;
+        }
+        let mut records = self.offsets.delete_group_records(group);
+        if self.groups.get(group).is_some_and(Group::is_persistent) {
+            records.push(GroupRecord::Group {
+                group: group.to_owned(),
+                value: None,
+            });
+        }
+        match self.write(turn, &records) {
+            Ok(()) => ErrorCode::NONE,
+            Err(error) => error,
+        }
+    }
+
+    /// Groups with members or offsets, ordered by id.
+    pub fn list(&self, filter: &ListFilter) -> Vec<ListedGroup> {
+        let simple = self
+            .offsets
+            .groups()
+            .filter(|id| !self.groups.contains_key(*id))
+            .map(|id| Group::new(Arc::clone(id), -1).listed());
+        let mut listed: Vec<ListedGroup> = self.groups.values().map(Group::listed).collect();
+        listed.extend(simple);
+        let wanted = |wanted: &[String], is: &str| {
+            wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(is))
+        };
+        listed.retain(|group| {
+            wanted(&filter.states, group.state) && wanted(&filter.types, group.group_type)
+        });
+        listed.sort_by(|a, b| a.group.cmp(&b.group));
+        listed
+    }
+
+    /// `None`: nobody knows it.
+    pub fn describe(&self, group: &str) -> Option<DescribedGroup> {
+        match self.groups.get(group) {
+            Some(group) => Some(group.described()),
+            None if self.offsets.has_any(group) => {
+                Some(Group::new(Arc::from(group), -1).described())
+            }
+            None => None,
+        }
+    }
+
+    /// Their offsets mean nothing any more.
+    pub fn topics_deleted(&mut self, turn: &mut Turn<'_>, topics: &[String]) {
+        let records = self.offsets.topics_deleted_records(topics);
+        // What cannot be written now is dropped when it expires.
+        let _ = self.write(turn, &records);
+    }
+
+    fn knows(&self, group: &str) -> bool {
+        self.groups.contains_key(group) || self.offsets.has_any(group)
+    }
+
+    /// Appends and then applies; nothing is applied that was not appended.
+    fn write(&mut self, turn: &mut Turn<'_>, records: &[GroupRecord]) -> Result<(), ErrorCode> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        turn.journal.append(records).map_err(|error| error.0)?;
+        for record in records {
+            self.replay(record);
+        }
+        Ok(())
+    }
+
+    /// Drops offsets past their retention, and groups that have nothing left.
+    fn expire(&mut self, turn: &mut Turn<'_>) {
+        let with_offsets: Vec<Arc<str>> = self.offsets.groups().cloned().collect();
+        for id in with_offsets {
+            let group = self.groups.get(&id);
+            let basis = group.map_or(crate::offsets::ExpiryBasis::CommitTime, Group::expiry_basis);
+            let retention_ms = turn.limits.offsets_retention_ms;
+            let records = self
+                .offsets
+                .expired_records(&id, turn.now_ms, retention_ms, basis);
+            if !records.is_empty() && self.write(turn, &records).is_ok() {
+                turn.events.push(GroupEvent::OffsetsExpired {
+                    group: id.to_string(),
+                    count: records.len(),
+                });
+            }
+        }
+        let gone: Vec<GroupRecord> = self
+            .groups
+            .values()
+            .filter(|group| group.is_forgettable() && !self.offsets.has_any(&group.id))
+            .map(|group| GroupRecord::Group {
+                group: group.id.to_string(),
+                value: None,
+            })
+            .collect();
+        let _ = self.write(turn, &gone);
+    }
+
+    /// What always holds; for tests.
+    pub fn check_invariants(&self) {
+        for group in self.groups.values() {
+            group.check_invariants();
+        }
+    }
+}
+
+fn is_group_id(group: &str) -> bool {
+    (1..=NAME_MAX_BYTES).contains(&group.len())
+}
+
+/// Every name in the request can be written down.
+fn fits_records(request: &JoinGroup) -> bool {
+    let instance_id = request.instance_id.as_deref().unwrap_or_default();
+    let protocols = request.protocols.iter().map(|(name, _)| name.as_str());
+    instance_id.len() <= PREFIX_MAX_BYTES
+        && request.client.id.len() <= NAME_MAX_BYTES
+        && request.protocol_type.len() <= NAME_MAX_BYTES
+        && protocols
+            .into_iter()
+            .all(|name| name.len() <= NAME_MAX_BYTES)
+}
+
+/// Kafka's answer to a member of a group that does not exist.
+fn missing_group(group: &str) -> ErrorCode {
+    if !is_group_id(group) {
+        ErrorCode::INVALID_GROUP_ID
+    } else {
+        ErrorCode::UNKNOWN_MEMBER_ID
+    }
+}

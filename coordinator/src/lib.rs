@@ -19,9 +19,10 @@
 
 pub mod command;
 pub mod coordinator;
-pub mod group;
-pub mod offsets;
+mod group;
+mod offsets;
 pub mod records;
+mod timers;
 pub mod turn;
 
 pub use coordinator::GroupCoordinator;

@@ -2,6 +2,7 @@
 //! read the topic see what they expect.
 
 use bytes::Bytes;
+use ottla_protocol::error::DecodeError;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 
 /// One record of the topic; `None` values are tombstones.
@@ -56,3 +57,45 @@ pub struct MemberValue {
     pub subscription: Bytes,
     pub assignment: Bytes,
 }
+
+/// What a record of the topic is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    Record(GroupRecord),
+    /// Written by another kind of coordinator: kept in the log, skipped here.
+    Unknown {
+        key_version: i16,
+    },
+}
+
+/// A record that nobody could have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("the bytes of the record are not what its version says: {0}")]
+    Malformed(#[from] DecodeError),
+    #[error("version {version} of the value is newer than this broker")]
+    ValueVersion { version: i16 },
+    #[error("the record has no key")]
+    NoKey,
+}
+
+impl GroupRecord {
+    pub fn group(&self) -> &str {
+        match self {
+            GroupRecord::Offset { group, .. } | GroupRecord::Group { group, .. } => group,
+        }
+    }
+}
+
+/// Kafka's choice of the partition that keeps a group: Java's `String.hashCode`, without its sign.
+pub fn partition_of(group: &str, partitions: i32) -> i32 {
+    let hash = group.encode_utf16().fold(0i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
+    let positive = if hash == i32::MIN { 0 } else { hash.abs() };
+    positive % partitions
+}
+
+mod codec;
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub mod produce_writer;
 pub mod record;
 pub mod topic_name;
 pub mod types;
-mod wire;
+pub mod wire;
 
 pub use batch::{BatchBuilder, BatchError, BatchHeader, Compression, RecordBatch, RecordBatchView};
 pub use error::{DecodeError, EncodeError, ErrorCode};

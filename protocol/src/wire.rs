@@ -12,33 +12,33 @@ use crate::types::TopicId;
 
 /// A bounds-checked cursor over borrowed bytes.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes, position: 0 }
     }
 
-    pub(crate) fn at(bytes: &'a [u8], position: usize) -> Self {
+    pub fn at(bytes: &'a [u8], position: usize) -> Self {
         Reader {
             bytes,
             position: position.min(bytes.len()),
         }
     }
 
-    pub(crate) fn position(&self) -> usize {
+    pub fn position(&self) -> usize {
         self.position
     }
 
-    pub(crate) fn remaining(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.bytes.len() - self.position
     }
 
     #[inline]
-    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let rest = &self.bytes[self.position..];
         let Some(taken) = rest.get(..len) else {
             return Err(DecodeError::Truncated {
@@ -64,34 +64,34 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
+    pub fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(crate) fn i8(&mut self) -> Result<i8, DecodeError> {
+    pub fn i8(&mut self) -> Result<i8, DecodeError> {
         self.u8().map(|byte| byte as i8)
     }
 
-    pub(crate) fn i16(&mut self) -> Result<i16, DecodeError> {
+    pub fn i16(&mut self) -> Result<i16, DecodeError> {
         self.array().map(i16::from_be_bytes)
     }
 
-    pub(crate) fn i32(&mut self) -> Result<i32, DecodeError> {
+    pub fn i32(&mut self) -> Result<i32, DecodeError> {
         self.array().map(i32::from_be_bytes)
     }
 
-    pub(crate) fn i64(&mut self) -> Result<i64, DecodeError> {
+    pub fn i64(&mut self) -> Result<i64, DecodeError> {
         self.array().map(i64::from_be_bytes)
     }
 
-    pub(crate) fn topic_id(&mut self) -> Result<TopicId, DecodeError> {
+    pub fn topic_id(&mut self) -> Result<TopicId, DecodeError> {
         self.array()
             .map(|bytes| TopicId(uuid::Uuid::from_bytes(bytes)))
     }
 
     /// An unsigned varint of at most 32 bits.
     #[inline]
-    pub(crate) fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
+    pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21] {
             let byte = self.u8()?;
@@ -108,14 +108,14 @@ impl<'a> Reader<'a> {
 
     /// A zigzag varint of at most 32 bits.
     #[inline]
-    pub(crate) fn varint(&mut self) -> Result<i32, DecodeError> {
+    pub fn varint(&mut self) -> Result<i32, DecodeError> {
         let zigzag = self.unsigned_varint()?;
         Ok((zigzag >> 1) as i32 ^ -((zigzag & 1) as i32))
     }
 
     /// A zigzag varint of at most 64 bits.
     #[inline]
-    pub(crate) fn varlong(&mut self) -> Result<i64, DecodeError> {
+    pub fn varlong(&mut self) -> Result<i64, DecodeError> {
         let mut zigzag = 0u64;
         for shift in (0..63).step_by(7) {
             let byte = self.u8()?;
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The length of a string: `None` is null.
-    pub(crate) fn string_len(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
+    pub fn string_len(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
         if flexible {
             self.compact_len()
         } else {
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The length of a byte field or the count of an array: `None` is null.
-    pub(crate) fn bytes_len(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
+    pub fn bytes_len(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
         if flexible {
             self.compact_len()
         } else {
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The count of an array that may not be null, bounded by what the bytes left can hold.
-    pub(crate) fn array_len(
+    pub fn array_len(
         &mut self,
         flexible: bool,
         element_min_bytes: usize,
@@ -174,10 +174,7 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
-    pub(crate) fn nullable_string(
-        &mut self,
-        flexible: bool,
-    ) -> Result<Option<&'a str>, DecodeError> {
+    pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<&'a str>, DecodeError> {
         let Some(len) = self.string_len(flexible)? else {
             return Ok(None);
         };
@@ -187,13 +184,13 @@ impl<'a> Reader<'a> {
             .map_err(|_| DecodeError::InvalidUtf8)
     }
 
-    pub(crate) fn string(&mut self, flexible: bool) -> Result<&'a str, DecodeError> {
+    pub fn string(&mut self, flexible: bool) -> Result<&'a str, DecodeError> {
         self.nullable_string(flexible)?
             .ok_or(DecodeError::NullNotAllowed)
     }
 
     /// Walks a tagged field section; `known` sees each tag with a reader over its bytes alone.
-    pub(crate) fn tagged_fields(
+    pub fn tagged_fields(
         &mut self,
         mut known: impl FnMut(u32, &mut Reader<'a>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
@@ -201,7 +198,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Like [`Reader::tagged_fields`], and tells where in the body each value starts.
-    pub(crate) fn tagged_fields_at(
+    pub fn tagged_fields_at(
         &mut self,
         mut known: impl FnMut(u32, usize, &mut Reader<'a>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
@@ -224,7 +221,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A known tag's value must fill its size.
-    pub(crate) fn end_of_tag(&self, tag: u32) -> Result<(), DecodeError> {
+    pub fn end_of_tag(&self, tag: u32) -> Result<(), DecodeError> {
         if self.remaining() == 0 {
             Ok(())
         } else {
@@ -232,13 +229,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn skip_tagged_fields(&mut self) -> Result<(), DecodeError> {
+    pub fn skip_tagged_fields(&mut self) -> Result<(), DecodeError> {
         self.tagged_fields(|_, _| Ok(()))
     }
 }
 
 /// More tagged fields than any message has are an attack.
-pub(crate) const MAX_TAGGED_FIELDS: u32 = 10_000;
+pub const MAX_TAGGED_FIELDS: u32 = 10_000;
 
 fn plain_len(len: i64) -> Result<Option<usize>, DecodeError> {
     match len {
@@ -249,7 +246,7 @@ fn plain_len(len: i64) -> Result<Option<usize>, DecodeError> {
 }
 
 #[inline]
-pub(crate) fn put_unsigned_varint(buf: &mut BytesMut, mut value: u32) {
+pub fn put_unsigned_varint(buf: &mut BytesMut, mut value: u32) {
     while value >= 0x80 {
         buf.put_u8(value as u8 | 0x80);
         value >>= 7;
@@ -258,12 +255,12 @@ pub(crate) fn put_unsigned_varint(buf: &mut BytesMut, mut value: u32) {
 }
 
 #[inline]
-pub(crate) fn put_varint(buf: &mut BytesMut, value: i32) {
+pub fn put_varint(buf: &mut BytesMut, value: i32) {
     put_unsigned_varint(buf, ((value << 1) ^ (value >> 31)) as u32);
 }
 
 #[inline]
-pub(crate) fn put_varlong(buf: &mut BytesMut, value: i64) {
+pub fn put_varlong(buf: &mut BytesMut, value: i64) {
     let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
     while zigzag >= 0x80 {
         buf.put_u8(zigzag as u8 | 0x80);
@@ -273,18 +270,18 @@ pub(crate) fn put_varlong(buf: &mut BytesMut, value: i64) {
 }
 
 /// How many bytes `put_varint` writes.
-pub(crate) fn varint_size(value: i32) -> usize {
+pub fn varint_size(value: i32) -> usize {
     varlong_size(i64::from(value))
 }
 
 /// How many bytes `put_varlong` writes.
-pub(crate) fn varlong_size(value: i64) -> usize {
+pub fn varlong_size(value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;
     (64 - (zigzag | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// An array's count.
-pub(crate) fn put_array_len(buf: &mut BytesMut, flexible: bool, count: usize) {
+pub fn put_array_len(buf: &mut BytesMut, flexible: bool, count: usize) {
     if flexible {
         put_unsigned_varint(buf, count as u32 + 1);
     } else {
@@ -293,7 +290,7 @@ pub(crate) fn put_array_len(buf: &mut BytesMut, flexible: bool, count: usize) {
 }
 
 /// A null array or null byte field.
-pub(crate) fn put_null_array(buf: &mut BytesMut, flexible: bool) {
+pub fn put_null_array(buf: &mut BytesMut, flexible: bool) {
     if flexible {
         buf.put_u8(0);
     } else {
@@ -303,7 +300,7 @@ pub(crate) fn put_null_array(buf: &mut BytesMut, flexible: bool) {
 
 /// A string; in an old version one longer than `i16::MAX` is cut at a character boundary, for
 /// only messages for people can be that long.
-pub(crate) fn put_string(buf: &mut BytesMut, flexible: bool, value: &str) {
+pub fn put_string(buf: &mut BytesMut, flexible: bool, value: &str) {
     if flexible {
         put_unsigned_varint(buf, value.len() as u32 + 1);
         buf.put_slice(value.as_bytes());
@@ -314,7 +311,7 @@ pub(crate) fn put_string(buf: &mut BytesMut, flexible: bool, value: &str) {
     }
 }
 
-pub(crate) fn put_nullable_string(buf: &mut BytesMut, flexible: bool, value: Option<&str>) {
+pub fn put_nullable_string(buf: &mut BytesMut, flexible: bool, value: Option<&str>) {
     match value {
         Some(value) => put_string(buf, flexible, value),
         None if flexible => buf.put_u8(0),
@@ -323,7 +320,7 @@ pub(crate) fn put_nullable_string(buf: &mut BytesMut, flexible: bool, value: Opt
 }
 
 /// An empty tagged field section, in versions that have one.
-pub(crate) fn put_no_tags(buf: &mut BytesMut, flexible: bool) {
+pub fn put_no_tags(buf: &mut BytesMut, flexible: bool) {
     if flexible {
         buf.put_u8(0);
     }
