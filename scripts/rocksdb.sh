@@ -15,7 +15,15 @@ cd "$(dirname "$0")/.."
 group_size=20
 version="$(sed -n '/^name = "librocksdb-sys"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)"
 [ -n "$version" ] || { echo "rocksdb: librocksdb-sys is not in Cargo.lock" >&2; exit 1; }
-if command -v clang++ >/dev/null; then compiler=clang++; else compiler=g++; fi
+if command -v clang++ >/dev/null; then
+    compiler=clang++
+elif command -v g++ >/dev/null; then
+    compiler=g++
+else
+    # Before scripts/setup has run there is nothing to ask, and so no archive either.
+    [ "${1:-}" = --path ] || echo "rocksdb: no C++ compiler: scripts/setup installs one" >&2
+    exit 1
+fi
 
 # What the crate's own build script sets on Linux with only the feature `lz4`, and -O2.
 flags=(-std=c++20 -O2 -fPIC -w -include cstdint
