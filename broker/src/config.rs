@@ -78,6 +78,8 @@ pub struct Config {
     pub socket_listen_backlog_size: u32,
     /// `None`: idle connections are never closed.
     pub connections_max_idle_ms: Option<u64>,
+    pub slow_sender_timeout_ms: u64,
+    pub slow_reader_timeout_ms: u64,
     pub max_connections: u32,
     pub max_connections_per_ip: u32,
     pub max_connections_per_ip_overrides: BTreeMap<IpAddr, u32>,
@@ -185,6 +187,8 @@ impl Config {
             socket_receive_buffer_bytes: None,
             socket_listen_backlog_size: 0,
             connections_max_idle_ms: None,
+            slow_sender_timeout_ms: 0,
+            slow_reader_timeout_ms: 0,
             max_connections: 0,
             max_connections_per_ip: 0,
             max_connections_per_ip_overrides: BTreeMap::new(),

@@ -1,13 +1,15 @@
 //! One client's connection as a machine: bytes in, answers out in the order of the requests.
 //!
 //! It frames, dispatches, parks what must wait and bounds everything: requests in flight (then it
-//! stops reading), work per call (then it asks to be called again) and the bytes of a frame. It
-//! owns no socket and no clock: tokio's glue and the simulator drive the same machine. They feed
-//! `read_buffer`, call `process` when bytes came, the signal was raised or `next_deadline`
-//! passed, and send what `take_output` gives. When `close_reason` says something, what was taken
-//! is still sent and then the connection ends.
+//! stops reading), work per call (then it asks to be called again), the bytes of a frame, and how
+//! long a client may keep it waiting. It owns no socket and no clock: tokio's glue and the
+//! simulator drive the same machine. They feed `read_buffer` and say so (`note_received`), call
+//! `process` when bytes came, the signal was raised or `next_deadline` passed, send what
+//! `take_output` gives and say how that went (`note_sent`). When `close_reason` says something,
+//! what was taken is still sent and then the connection ends.
 
 mod input;
+mod patience;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -24,19 +26,17 @@ use crate::config::ListenerName;
 use crate::purgatory::ConnectionSignal;
 use crate::reply::{Answer, CloseReason, Parked, Reply};
 use input::Input;
+use patience::{Doing, Patience};
 
 /// Requests of one connection that are begun and not yet answered.
 const IN_FLIGHT_MAX: usize = 64;
 /// Work per call of `process`, so that one connection never delays another.
 const FRAMES_PER_CALL: usize = 128;
 const BYTES_PER_CALL: usize = 1024 * 1024;
-/// A request may take this long to arrive, and longer at this many bytes a second.
-const FRAME_TIME_MIN: Duration = Duration::from_secs(30);
-const FRAME_BYTES_PER_SECOND_MIN: usize = 16 * 1024;
 /// How often a connection that waits for memory asks again.
 const STARVED_RETRY: Duration = Duration::from_millis(20);
-/// With this much to send, no further request is begun.
-const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// With this much to send, no further request is begun and none is read.
+pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// A begun request, in its place in the order of answers.
 struct InFlight {
@@ -59,9 +59,11 @@ pub struct Connection {
     signal: Arc<ConnectionSignal>,
     input: Input,
     in_flight: VecDeque<InFlight>,
-    next_deadline: Option<Instant>,
-    /// When the request that is arriving must be there.
-    frame_deadline: Option<Instant>,
+    /// When a parked request must be looked at, or memory asked for again.
+    work_deadline: Option<Instant>,
+    patience: Patience,
+    /// Bytes of answers that were taken and have not left.
+    unsent_bytes: usize,
     output: Vec<Piece<RecordData>>,
     output_bytes: usize,
     close: Option<CloseReason>,
@@ -76,6 +78,7 @@ impl Connection {
     ) -> Connection {
         let memory = Arc::clone(&broker.request_memory);
         let input = Input::new(broker.config.socket_request_max_bytes, memory);
+        let patience = Patience::new(&broker.config, broker.clock.now());
         Connection {
             broker,
             peer,
@@ -83,8 +86,9 @@ impl Connection {
             signal,
             input,
             in_flight: VecDeque::new(),
-            next_deadline: None,
-            frame_deadline: None,
+            work_deadline: None,
+            patience,
+            unsent_bytes: 0,
             output: Vec::new(),
             output_bytes: 0,
             close: None,
@@ -96,13 +100,26 @@ impl Connection {
         self.input.buffer()
     }
 
+    /// Bytes came.
+    pub fn note_received(&mut self, now: Instant) {
+        self.patience.note_received(now);
+    }
+
+    /// What became of the answers: whether some of their bytes went out, how many are left, and
+    /// whether the socket takes no more of them for now.
+    pub fn note_sent(&mut self, now: Instant, progressed: bool, unsent: usize, blocked: bool) {
+        self.unsent_bytes = unsent;
+        self.patience.note_sent(now, progressed, blocked);
+    }
+
     /// False while enough requests are in flight or enough answers wait to be sent.
     pub fn wants_read(&self) -> bool {
         self.close.is_none() && self.has_room() && !self.input.is_starved()
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight.len() < IN_FLIGHT_MAX && self.output_bytes < OUTPUT_BYTES_MAX
+        let to_send = self.output_bytes + self.unsent_bytes;
+        self.in_flight.len() < IN_FLIGHT_MAX && to_send < OUTPUT_BYTES_MAX
     }
 
     /// Handles what has arrived and what has become ready. True when it stopped only to let others
@@ -116,8 +133,8 @@ impl Connection {
         self.collect(now);
         let more = self.begin_requests(now);
         self.collect(now);
-        self.watch_sender(now);
-        self.next_deadline = self.earliest_deadline(now);
+        self.watch_client(now);
+        self.work_deadline = self.earliest_work(now);
         more && self.close.is_none()
     }
 
@@ -133,7 +150,7 @@ impl Connection {
             match self.input.next_frame() {
                 Ok(Some(frame)) => {
                     frames += 1;
-                    self.frame_deadline = None;
+                    self.patience.note_frame();
                     bytes += frame.len();
                     self.broker
                         .metrics
@@ -153,18 +170,17 @@ impl Connection {
         false
     }
 
-    /// A request that has begun must arrive in a time that depends on its size. Waiting for us (for
-    /// room, for memory) does not count.
-    fn watch_sender(&mut self, now: Instant) {
-        let Some(len) = self.input.partial_len().filter(|_| self.wants_read()) else {
-            self.frame_deadline = None;
-            return;
-        };
-        let allowed =
-            FRAME_TIME_MIN + Duration::from_secs((len / FRAME_BYTES_PER_SECOND_MIN) as u64);
-        let deadline = *self.frame_deadline.get_or_insert(now + allowed);
-        if now >= deadline {
-            self.close = Some(CloseReason::SlowSender);
+    /// Ends the connection of a client that keeps it waiting too long. `process` does it, too; this
+    /// is for when nothing can be processed because the client does not take its answers.
+    pub fn watch_client(&mut self, now: Instant) {
+        let reason = self.patience.check(now, self.doing());
+        self.close = self.close.or(reason);
+    }
+
+    fn doing(&self) -> Doing {
+        Doing {
+            nothing: self.in_flight.is_empty() && !self.has_output() && self.unsent_bytes == 0,
+            receiving: self.input.partial_len().filter(|_| self.wants_read()),
         }
     }
 
@@ -195,7 +211,7 @@ impl Connection {
 
     /// Looks again at the parked requests that were fired or whose time is over.
     fn resume(&mut self, now: Instant) {
-        let due = self.next_deadline.is_some_and(|at| at <= now);
+        let due = self.work_deadline.is_some_and(|at| at <= now);
         if !self.signal.take() && !due {
             return;
         }
@@ -256,7 +272,7 @@ impl Connection {
         !self.output.is_empty()
     }
 
-    fn earliest_deadline(&self, now: Instant) -> Option<Instant> {
+    fn earliest_work(&self, now: Instant) -> Option<Instant> {
         let parked = self
             .in_flight
             .iter()
@@ -265,12 +281,18 @@ impl Connection {
                 _ => None,
             });
         let retry = self.input.is_starved().then(|| now + STARVED_RETRY);
-        parked.chain(retry).chain(self.frame_deadline).min()
+        parked.chain(retry).min()
     }
 
     /// When `process` must be called at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.next_deadline
+        let client = self.patience.deadline(self.doing());
+        self.work_deadline.into_iter().chain(client).min()
+    }
+
+    /// When bytes last came.
+    pub fn last_received(&self) -> Instant {
+        self.patience.last_received()
     }
 
     /// Requests begun and not yet answered.

@@ -7,6 +7,7 @@
 //! answers from the beginning. Stopping goes the other way round and ends with the clean-shutdown
 //! marker. Dropping a [`Running`] without `stop` leaves the directory as a crash would.
 
+mod descriptors;
 mod http;
 mod threads;
 
@@ -37,14 +38,10 @@ use crate::metrics::Metrics;
 use crate::net::{self, Admission, BindError, Bound};
 use crate::observe::observe;
 use crate::recovery::{Recovery, RecoveryError};
+use descriptors::Descriptors;
 use http::HttpThread;
 use threads::{Crew, LONG};
 
-/// Descriptors that are neither segment files nor clients.
-const OTHER_DESCRIPTORS: u32 = 256;
-/// Segment files may take this share of the descriptors, and at most so many.
-const FILES_SHARE: u64 = 4;
-const FILES_MAX: u64 = 4096;
 /// Maps of sealed segments.
 const MAPS_MAX: usize = 32_000;
 /// So few logs are opened and closed without help.
@@ -111,7 +108,7 @@ impl Broker {
     /// Starts a broker; returns when it is ready.
     pub fn start(config: Config, storage: Storage) -> Result<Running, StartError> {
         check(&config)?;
-        raise_descriptor_limit();
+        descriptors::raise_limit();
         let config = Arc::new(config);
         let bound = config
             .listeners
@@ -150,7 +147,9 @@ impl Broker {
             .iter()
             .map(|bound| (bound.name.clone(), bound.address))
             .collect();
-        let accepting = listen(&runtime, &broker, bound, &shutdown);
+        let budget = directory.budget.as_ref();
+        let descriptors = Descriptors::of_process(&config, budget);
+        let accepting = listen(&runtime, &broker, bound, (&shutdown, descriptors));
         readiness.enter(Phase::Ready);
         Ok(Running {
             broker,
@@ -251,10 +250,14 @@ fn listen(
     runtime: &Runtime,
     broker: &Arc<Broker>,
     bound: Vec<Bound>,
-    shutdown: &watch::Sender<bool>,
+    (shutdown, descriptors): (&watch::Sender<bool>, Descriptors),
 ) -> Vec<JoinHandle<io::Result<()>>> {
-    let limited = Arc::clone(broker);
-    let admission = Admission::new(move || limits(&limited.live_config()));
+    let (limited, descriptors) = (Arc::clone(broker), Arc::new(descriptors));
+    let shared = Arc::clone(&descriptors);
+    let admission = Admission::new(
+        move || limits(&limited.live_config(), shared.connections_max()),
+        move |connections| descriptors.give_way_to(connections),
+    );
     let accept = |bound| {
         let (broker, admission) = (Arc::clone(broker), Arc::clone(&admission));
         runtime.spawn(net::accept(broker, bound, admission, shutdown.subscribe()))
@@ -285,6 +288,8 @@ fn check(config: &Config) -> Result<(), StartError> {
 /// The log directory, or the memory that stands for it.
 struct Directory {
     home: Home,
+    /// Of a directory on disk.
+    budget: Option<Arc<Budget>>,
     locked: Option<layout::LogDir>,
 }
 
@@ -304,11 +309,15 @@ impl Directory {
                     disk,
                     identity,
                 };
-                Ok(Directory { home, locked: None })
+                Ok(Directory {
+                    home,
+                    budget: None,
+                    locked: None,
+                })
             }
             Storage::Disk => {
                 let path: &Path = &config.log_dirs[0];
-                let budget = Budget::new(open_files_max(config), MAPS_MAX);
+                let budget = Budget::new(descriptors::files_max(config), MAPS_MAX);
                 let locked = layout::open(path, &budget, &wanted, &new)?;
                 let home = Home {
                     path: Arc::from(path.to_string_lossy().as_ref()),
@@ -317,6 +326,7 @@ impl Directory {
                 };
                 Ok(Directory {
                     home,
+                    budget: Some(budget),
                     locked: Some(locked),
                 })
             }
@@ -467,36 +477,7 @@ fn data_runtime(config: &Config) -> io::Result<Runtime> {
         .build()
 }
 
-/// As many descriptors as the system lets this process have.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
-}
-
-fn descriptors() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .unwrap_or(1 << 20)
-}
-
-fn open_files_max(config: &Config) -> usize {
-    match config.max_open_files {
-        0 => (descriptors() / FILES_SHARE).min(FILES_MAX) as usize,
-        files => files,
-    }
-}
-
-/// Clients get the descriptors that the logs leave, so that accepting never fails for want of one.
-fn limits(config: &Config) -> net::Limits {
-    let left = descriptors().saturating_sub(open_files_max(config) as u64);
-    let left = u32::try_from(left)
-        .unwrap_or(u32::MAX)
-        .saturating_sub(OTHER_DESCRIPTORS)
-        .max(1);
+fn limits(config: &Config, left: u32) -> net::Limits {
     net::Limits {
         connections_max: config.max_connections.min(left),
         connections_per_ip_max: config.max_connections_per_ip,

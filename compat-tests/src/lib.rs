@@ -13,3 +13,4 @@ pub mod process;
 pub mod rust_client;
 pub mod scenario;
 pub mod wire;
+pub mod witness;

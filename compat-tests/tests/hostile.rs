@@ -1,81 +1,18 @@
-//! What no client sends: broken frames, claims that are lies, wrong checksums, crowds of
-//! connections that say nothing. Each is refused or closed; nobody else notices, and memory stays
-//! where it was.
+//! What no client sends: broken frames, claims that are lies, wrong checksums. Each is refused or
+//! closed; nobody else notices, and memory stays where it was. Crowds are in `crowd.rs`.
 
 use anyhow::{Context as _, Result, ensure};
-use ottla_compat_tests::broker::{Broker, resident_bytes};
+use ottla_compat_tests::broker::Broker;
 use ottla_compat_tests::rust_client as client;
 use ottla_compat_tests::wire::{self, Bytes, Raw};
+use ottla_compat_tests::witness::{assert_serves, unharmed};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::io::Read as _;
+use std::time::Duration;
 
 const UNSUPPORTED_VERSION: i16 = 35;
 const CORRUPT_MESSAGE: i16 = 2;
-
-/// The broker serves a newcomer: metadata, one record in, the same record out.
-fn assert_serves(bootstrap: &str, topic: &str) -> Result<()> {
-    let mut raw = Raw::connect(bootstrap)?;
-    let body = raw.call(&wire::metadata_request(4711))?;
-    ensure!(body[..4] == 4711i32.to_be_bytes(), "another correlation id");
-    let batch = wire::record_batch(&[b"alive"]);
-    let (code, offset) =
-        wire::produce_result(&raw.call(&wire::produce_request(topic, 0, &batch))?, topic)?;
-    ensure!(code == 0, "produce: error {code}");
-    let found = client::consume(bootstrap, topic, 0, offset, 1)?;
-    ensure!(
-        found[0].value.as_deref() == Some(b"alive"),
-        "found {found:?}"
-    );
-    Ok(())
-}
-
-/// A well-behaved connection that goes on all the time; counts its answers.
-fn neighbour(bootstrap: &str, stop: &AtomicBool, answers: &AtomicU64) -> Result<()> {
-    let mut raw = Raw::connect(bootstrap)?;
-    for correlation_id in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let body = raw.call(&wire::metadata_request(correlation_id))?;
-        ensure!(
-            body[..4] == correlation_id.to_be_bytes(),
-            "another correlation id"
-        );
-        answers.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
-}
-
-/// Runs `attack` beside a neighbour, who must not notice, and checks the broker afterwards.
-fn unharmed(broker: &mut Broker, attack: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let bootstrap = broker.bootstrap().to_owned();
-    let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let neighbour = scope.spawn(|| neighbour(&bootstrap, &stop, &answers));
-        // It was there first: wait for its first answer.
-        while answers.load(Ordering::Relaxed) == 0 && !neighbour.is_finished() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let attacked = attack(&bootstrap);
-        stop.store(true, Ordering::Relaxed);
-        neighbour
-            .join()
-            .expect("the neighbour does not panic")
-            .context("the neighbour")?;
-        attacked
-    })?;
-    broker.assert_alive()?;
-    ensure!(
-        answers.load(Ordering::Relaxed) > 0,
-        "the neighbour got no answer at all"
-    );
-    Ok(())
-}
 
 fn started() -> Result<(Broker, String)> {
     let broker = Broker::start_fresh(|settings| settings)?;
@@ -308,101 +245,4 @@ fn drain(raw: &mut Raw) -> bool {
         Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
     };
     open && raw.stream.set_nonblocking(false).is_ok()
-}
-
-/// How many connections this process can open beside what it has.
-fn own_descriptor_limit() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"));
-    line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok())
-        .unwrap_or(1024)
-}
-
-/// Opens `size` connections: a third says nothing, a third half a length, a third half a request.
-fn gather(bootstrap: &str, size: usize) -> Result<Vec<TcpStream>> {
-    let frame = wire::metadata_request(1);
-    let mut crowd = Vec::with_capacity(size);
-    for index in 0..size {
-        let connected = TcpStream::connect(bootstrap);
-        let mut stream = connected.with_context(|| format!("connection {index}"))?;
-        let said = [0, 2, frame.len() - 1][index % 3];
-        // Past its limit the broker closes newcomers, and then there is nobody to say it to.
-        let _ = stream.write_all(&frame[..said]);
-        crowd.push(stream);
-    }
-    Ok(crowd)
-}
-
-#[test]
-fn a_crowd_of_silent_and_slow_connections_leaves_the_others_alone() -> Result<()> {
-    let (mut broker, topic) = started()?;
-    // As many as this process may hold beside the other tests; the broker's limit is the same.
-    let size = own_descriptor_limit()
-        .min(20_000)
-        .saturating_sub(2_500)
-        .max(100);
-    let pid = broker.pid()?;
-    let before = resident_bytes(pid)?;
-    unharmed(&mut broker, |bootstrap| {
-        let mut crowd = gather(bootstrap, size)?;
-        let grown = resident_bytes(pid)?.saturating_sub(before) / size as u64;
-        println!("{size} connections, {grown} bytes resident each");
-        ensure!(grown < 32 << 10, "{grown} bytes per idle connection");
-        // Slow senders finish their request at last, and are answered.
-        let frame = wire::metadata_request(1);
-        for stream in crowd.iter_mut().skip(2).step_by(3).take(50) {
-            stream.write_all(&frame[frame.len() - 1..])?;
-            let mut raw = Raw {
-                stream: stream.try_clone()?,
-            };
-            raw.stream.set_read_timeout(Some(wire::READ_LIMIT))?;
-            raw.receive().context("a slow request")?;
-        }
-        Ok(())
-    })?;
-    expect_recovery(&mut broker, &topic)
-}
-
-/// After a crowd has left there is room for newcomers again, soon.
-fn expect_recovery(broker: &mut Broker, topic: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while let Err(error) = assert_serves(broker.bootstrap(), topic) {
-        ensure!(
-            Instant::now() < deadline,
-            "no recovery after the crowd left: {error:#}"
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    broker.assert_alive()
-}
-
-#[test]
-fn at_the_descriptor_limit_the_broker_waits_and_recovers() -> Result<()> {
-    let mut broker = Broker::start_fresh(|mut settings| {
-        settings.descriptors = Some(600);
-        settings
-    })?;
-    let bootstrap = broker.bootstrap().to_owned();
-    client::create_topic(&bootstrap, "t", 1, &[])?;
-    let mut served = Raw::connect(&bootstrap)?;
-    served.call(&wire::metadata_request(1))?;
-    // More than the process has descriptors for: some are refused, or wait in the kernel's queue.
-    let crowd: Vec<_> = (0..1500)
-        .filter_map(|_| TcpStream::connect(&bootstrap).ok())
-        .collect();
-    std::thread::sleep(Duration::from_secs(1));
-    broker.assert_alive()?;
-    served
-        .call(&wire::metadata_request(2))
-        .context("the connection that was there first")?;
-    let batch = wire::record_batch(&[b"full house"]);
-    let body = served.call(&wire::produce_request("t", 0, &batch))?;
-    ensure!(
-        wire::produce_result(&body, "t")?.0 == 0,
-        "producing at the limit"
-    );
-    drop(crowd);
-    expect_recovery(&mut broker, "t")
 }

@@ -56,6 +56,9 @@ impl Link {
                 .read_buffer()
                 .put_slice(&self.to_server[..count]);
             self.to_server.advance(count);
+            if count > 0 {
+                self.server.note_received(now);
+            }
         }
         let mut pieces = Vec::new();
         while self.server.process(now) {

@@ -1,5 +1,8 @@
 //! Who may connect: limits on all connections, on those of one address, and on how fast new ones
 //! come. A connection holds a [`Permit`]; dropping it makes room.
+//!
+//! Whoever else needs descriptors is told how many connections there are, so that files give way to
+//! sockets and take their place again later.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,6 +34,8 @@ struct Counts {
 pub struct Admission {
     /// Asked anew for every connection: limits change while the broker runs.
     limits: Box<dyn Fn() -> Limits + Send + Sync>,
+    /// Told how many connections there are about to be, or are left.
+    counted: Box<dyn Fn(u32) + Send + Sync>,
     counts: Mutex<Counts>,
 }
 
@@ -59,14 +64,19 @@ impl std::fmt::Debug for Admission {
 }
 
 impl Admission {
-    pub fn new(limits: impl Fn() -> Limits + Send + Sync + 'static) -> Arc<Admission> {
+    pub fn new(
+        limits: impl Fn() -> Limits + Send + Sync + 'static,
+        counted: impl Fn(u32) + Send + Sync + 'static,
+    ) -> Arc<Admission> {
         Arc::new(Admission {
             limits: Box::new(limits),
+            counted: Box::new(counted),
             counts: Mutex::new(Counts::default()),
         })
     }
 
     pub fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, Refused> {
+        (self.counted)(self.connections().saturating_add(1));
         let limits = (self.limits)();
         let per_ip_max = *limits
             .per_ip_overrides
@@ -116,14 +126,18 @@ impl Admission {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = self.admission.counts.lock();
-        counts.total -= 1;
-        if let Some(of_ip) = counts.per_ip.get_mut(&self.ip) {
-            *of_ip -= 1;
-            if *of_ip == 0 {
-                counts.per_ip.remove(&self.ip);
+        let left = {
+            let mut counts = self.admission.counts.lock();
+            counts.total -= 1;
+            if let Some(of_ip) = counts.per_ip.get_mut(&self.ip) {
+                *of_ip -= 1;
+                if *of_ip == 0 {
+                    counts.per_ip.remove(&self.ip);
+                }
             }
-        }
+            counts.total
+        };
+        (self.admission.counted)(left);
     }
 }
 
@@ -133,12 +147,13 @@ mod tests {
     use super::*;
 
     fn admission(total: u32, per_ip: u32, rate: u32) -> Arc<Admission> {
-        Admission::new(move || Limits {
+        let limits = move || Limits {
             connections_max: total,
             connections_per_ip_max: per_ip,
             per_ip_overrides: BTreeMap::from([("10.0.0.9".parse().unwrap(), 0)]),
             rate_max: rate,
-        })
+        };
+        Admission::new(limits, |_| {})
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! One connection's task: reads into the machine's buffer, lets it work, sends its output, keeps
-//! its deadlines. A client that sends nothing or does not read is closed after a while; a panic
-//! in a handler ends this connection and no other.
+//! its deadlines. A panic in a handler ends this connection and no other.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,16 +20,12 @@ use tokio::time::Sleep;
 use super::outbox::{Outbox, Sent};
 use crate::broker::Broker;
 use crate::config::ListenerName;
-use crate::connection::Connection;
+use crate::connection::{Connection, OUTPUT_BYTES_MAX};
 use crate::purgatory::ConnectionSignal;
 use crate::reply::CloseReason;
 
-/// A client that takes none of its answers for this long is not coming back.
-const SLOW_READER_MAX: Duration = Duration::from_secs(120);
 /// Requests begun before a shutdown may finish for this long.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
-/// With more than this waiting to be sent, no further requests are begun.
-const PENDING_BYTES_MAX: usize = 1024 * 1024;
 /// A connection that receives nothing for this long gives its read buffer back. At every pause
 /// between two requests it would cost an allocation and cold memory a request.
 const BUFFERS_KEPT: Duration = Duration::from_secs(1);
@@ -49,17 +44,10 @@ pub(super) async fn serve(
     let raised = Arc::clone(&notify);
     let signal = ConnectionSignal::new(move || raised.notify_one());
     let connection = Connection::new(Arc::clone(&broker), peer, listener, signal);
-    let now = broker.clock.now();
     let session = Session {
         connection,
         outbox: Outbox::default(),
         taken: Vec::new(),
-        idle_max: broker
-            .config
-            .connections_max_idle_ms
-            .map(Duration::from_millis),
-        last_request: now,
-        last_progress: now,
         drain_until: None,
         broker,
     };
@@ -72,10 +60,6 @@ struct Session {
     outbox: Outbox,
     /// Reused between turns.
     taken: Vec<Piece<RecordData>>,
-    idle_max: Option<Duration>,
-    last_request: Instant,
-    /// When bytes last went out, or there were none to send.
-    last_progress: Instant,
     drain_until: Option<Instant>,
 }
 
@@ -103,7 +87,7 @@ impl Session {
         loop {
             let now = self.broker.clock.now();
             let mut again = false;
-            if self.outbox.pending_bytes() < PENDING_BYTES_MAX {
+            if self.outbox.pending_bytes() < OUTPUT_BYTES_MAX {
                 again = self.connection.process(now);
                 self.connection.take_output(&mut self.taken);
                 self.outbox.push_all(&mut self.taken);
@@ -119,14 +103,12 @@ impl Session {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if now >= self.last_request + BUFFERS_KEPT {
+            if now >= self.connection.last_received() + BUFFERS_KEPT {
                 self.connection.release_buffers();
             }
-            set_deadline(sleep.as_mut(), self.deadline(sent));
+            set_deadline(sleep.as_mut(), self.deadline(now));
             let draining = self.drain_until.is_some();
-            let reads = self.connection.wants_read()
-                && self.outbox.pending_bytes() < PENDING_BYTES_MAX
-                && !draining;
+            let reads = self.connection.wants_read() && !draining;
             let event = tokio::select! {
                 biased;
                 () = notify.notified() => Event::Signal,
@@ -147,7 +129,7 @@ impl Session {
                 _ = shutdown.wait_for(|stop| *stop), if !draining => Event::Shutdown,
             };
             match event {
-                Event::Received => self.last_request = self.broker.clock.now(),
+                Event::Received => self.connection.note_received(self.broker.clock.now()),
                 Event::Ended => return CloseReason::ClientClosed,
                 Event::Failed => return CloseReason::Network,
                 Event::Shutdown => self.drain_until = Some(self.broker.clock.now() + DRAIN_MAX),
@@ -159,9 +141,10 @@ impl Session {
     fn send(&mut self, socket: &TcpStream, now: Instant) -> io::Result<Sent> {
         let before = self.outbox.sent_bytes();
         let sent = self.outbox.send(socket)?;
-        if sent == Sent::All || self.outbox.sent_bytes() > before {
-            self.last_progress = now;
-        }
+        let progressed = self.outbox.sent_bytes() > before;
+        let (unsent, blocked) = (self.outbox.pending_bytes(), sent == Sent::Blocked);
+        self.connection.note_sent(now, progressed, unsent, blocked);
+        self.connection.watch_client(now);
         Ok(sent)
     }
 
@@ -172,29 +155,17 @@ impl Session {
         {
             return Some(reason);
         }
-        if sent == Sent::Blocked && now >= self.last_progress + SLOW_READER_MAX {
-            return Some(CloseReason::SlowReader);
-        }
-        if let Some(until) = self.drain_until
-            && (now >= until || (self.connection.in_flight() == 0 && sent == Sent::All))
-        {
-            return Some(CloseReason::Shutdown);
-        }
-        let idle = self.connection.in_flight() == 0 && sent == Sent::All;
-        let limit = self.idle_max?;
-        (idle && now >= self.last_request + limit).then_some(CloseReason::Idle)
+        let until = self.drain_until?;
+        let drained = self.connection.in_flight() == 0 && sent == Sent::All;
+        (now >= until || drained).then_some(CloseReason::Shutdown)
     }
 
-    fn deadline(&self, sent: Sent) -> Instant {
-        let idle = self.idle_max.map(|limit| self.last_request + limit);
-        let slow = (sent == Sent::Blocked).then(|| self.last_progress + SLOW_READER_MAX);
-        let parked = self.connection.next_deadline();
-        let buffers = (self.connection.holds_buffers()).then(|| self.last_request + BUFFERS_KEPT);
-        let all = [idle, slow, parked, buffers, self.drain_until];
-        all.into_iter()
-            .flatten()
-            .min()
-            .unwrap_or_else(|| self.last_request + FAR)
+    fn deadline(&self, now: Instant) -> Instant {
+        let connection = self.connection.next_deadline();
+        let received = self.connection.last_received();
+        let buffers = (self.connection.holds_buffers()).then(|| received + BUFFERS_KEPT);
+        let all = [connection, buffers, self.drain_until];
+        all.into_iter().flatten().min().unwrap_or(now + FAR)
     }
 }
 

@@ -4,9 +4,10 @@
 //! used longest ago are given back by their owners. Owners stamp a use with one relaxed store, so
 //! the price of the order is paid at eviction (every sixteenth of the budget) and not per read.
 //!
-//! The limits are soft: what is in use cannot be evicted, and an open never fails here. They are
-//! set to half of what the kernel allows, so that sockets find room. Deliberately absent: bytes;
-//! mapped pages belong to the page cache, which the kernel bounds itself.
+//! The limits are soft: what is in use cannot be evicted, and an open never fails here. The one for
+//! descriptors moves while the process runs, as clients come and go: files that are idle give way
+//! to sockets. Deliberately absent: bytes; mapped pages belong to the page cache, which the kernel
+//! bounds itself.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -41,6 +42,15 @@ impl Budget {
         Budget::new(open_files_max.min(100_000), 32_000)
     }
 
+    /// Changes how many descriptors of data files may be held, and closes those that are too many.
+    pub fn set_open_files_max(&self, max: usize) {
+        self.files.set_max(max);
+    }
+
+    pub fn open_files_max(&self) -> usize {
+        self.files.max.load(Relaxed)
+    }
+
     /// Descriptors of data files held now.
     pub fn open_files(&self) -> usize {
         self.files.held.load(Relaxed)
@@ -54,7 +64,7 @@ impl Budget {
 
 /// One kind of resource.
 pub(super) struct Pool {
-    max: usize,
+    max: AtomicUsize,
     held: AtomicUsize,
     /// Ticks at every acquisition: coarse, and enough to tell idle from busy.
     clock: AtomicU64,
@@ -75,7 +85,7 @@ impl Drop for Permit {
 impl Pool {
     fn new(max: usize) -> Arc<Pool> {
         Arc::new(Pool {
-            max: max.max(1),
+            max: AtomicUsize::new(max.max(1)),
             held: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
             holders: Mutex::default(),
@@ -90,11 +100,22 @@ impl Pool {
         let permit = Permit {
             pool: Arc::clone(self),
         };
-        if held > self.max {
-            self.make_room(held - self.max + self.max / 16);
-        }
+        self.keep_within(held, self.max.load(Relaxed));
         self.holders.lock().push(holder);
         permit
+    }
+
+    fn set_max(&self, max: usize) {
+        let max = max.max(1);
+        if self.max.swap(max, Relaxed) > max {
+            self.keep_within(self.held.load(Relaxed), max);
+        }
+    }
+
+    fn keep_within(&self, held: usize, max: usize) {
+        if held > max {
+            self.make_room(held - max + max / 16);
+        }
     }
 
     /// The stamp of a use that happens now.
@@ -164,6 +185,19 @@ mod tests {
         assert!(!open(&holders[1]) && !open(&holders[2]) && !open(&holders[3]));
         assert!(open(&holders[4]));
         assert_eq!(pool.held.load(Relaxed), 30);
+    }
+
+    #[test]
+    fn a_lower_limit_closes_the_oldest_at_once_and_a_higher_one_makes_room_again() {
+        let pool = Pool::new(64);
+        let holders: Vec<_> = (0..64).map(|_| hold(&pool, false)).collect();
+        pool.set_max(32);
+        assert_eq!(pool.held.load(Relaxed), 30);
+        let open = |holder: &Holder| holder.permit.lock().is_some();
+        assert!(!open(&holders[0]) && open(&holders[63]));
+        pool.set_max(64);
+        let _more: Vec<_> = (0..34).map(|_| hold(&pool, false)).collect();
+        assert_eq!(pool.held.load(Relaxed), 64);
     }
 
     #[test]

@@ -91,6 +91,21 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(0)
     .sets(|c, v| c.metrics_partition_limit = v.usize()),
+    long(
+        "ottla.slow.reader.timeout.ms",
+        "120000",
+        "A connection is closed whose client takes no byte of its answers for this long.",
+    )
+    .at_least(1)
+    .sets(|c, v| c.slow_reader_timeout_ms = v.integer().unsigned_abs()),
+    long(
+        "ottla.slow.sender.timeout.ms",
+        "30000",
+        "A connection is closed whose request, once begun, takes longer than this to arrive; large \
+         requests get a second more for each 16 KiB.",
+    )
+    .at_least(1)
+    .sets(|c, v| c.slow_sender_timeout_ms = v.integer().unsigned_abs()),
     boolean(
         "ottla.strict.topic.keys",
         "false",
