@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::partition::map::PartitionMap;
 use crate::producer_ids::ProducerIds;
 use crate::request_memory::RequestMemory;
+use crate::strangers::Strangers;
 
 /// Called once with the controller's answer, after the change is durable and visible in the
 /// metadata cache.
@@ -65,6 +66,8 @@ pub struct Broker {
     pub tail_budget: Arc<TailBudget>,
     /// What requests that are still arriving may take.
     pub request_memory: Arc<RequestMemory>,
+    /// Clients that speak another protocol, so that the log can say so now and then.
+    pub strangers: Strangers,
     /// The only randomness of the core; seeded by whoever builds it.
     pub rng: Mutex<StdRng>,
 }
@@ -151,6 +154,7 @@ impl Broker {
             log_dirs: seams.log_dirs,
             producer_ids: ProducerIds::default(),
             tail_budget: TailBudget::new(tail_bytes),
+            strangers: Strangers::default(),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),
             rng: Mutex::new(StdRng::seed_from_u64(seams.seed)),
             clock: seams.clock,

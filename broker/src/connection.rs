@@ -25,6 +25,7 @@ use crate::broker::Broker;
 use crate::config::ListenerName;
 use crate::purgatory::ConnectionSignal;
 use crate::reply::{Answer, CloseReason, Parked, Reply};
+use crate::strangers::Stranger;
 use input::Input;
 use patience::{Doing, Patience};
 
@@ -163,6 +164,9 @@ impl Connection {
                 Ok(None) => return false,
                 Err(error) => {
                     tracing::debug!(peer = %self.peer, %error, "closing: no frame can start here");
+                    if let Some(stranger) = Stranger::at_kafka(self.input.head()) {
+                        self.broker.strangers.note(stranger, &self.peer, now);
+                    }
                     self.close = Some(CloseReason::BadFrameLength);
                 }
             }

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::HttpListener;
 use crate::metrics::{Metrics, Observation};
+use crate::strangers::Strangers;
 
 /// How long a stop waits for answers on their way.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,6 +39,7 @@ pub struct HttpState {
     /// `ottla.metrics.partition.limit`.
     partition_limit: usize,
     observer: OnceLock<Observer>,
+    strangers: Strangers,
 }
 
 impl HttpState {
@@ -51,6 +53,7 @@ impl HttpState {
             metrics,
             partition_limit,
             observer: OnceLock::new(),
+            strangers: Strangers::default(),
         }
     }
 
@@ -140,7 +143,10 @@ fn serve(
     state: Arc<HttpState>,
     mut stopped: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let server = axum::serve(connections::Bounded::new(socket), routes::router(state));
+    let server = axum::serve(
+        connections::Bounded::new(socket, Arc::clone(&state)),
+        routes::router(state),
+    );
     let server = server.with_graceful_shutdown(async move {
         // An error means the server was dropped, which is a reason to stop as well.
         let _ = stopped.wait_for(|stop| *stop).await;

@@ -32,3 +32,4 @@ pub mod recovery;
 pub mod reply;
 pub mod request_memory;
 pub mod start;
+pub mod strangers;

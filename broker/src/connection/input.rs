@@ -149,6 +149,11 @@ impl Input {
         Some(frame)
     }
 
+    /// What came and is not a frame, as far as it is there.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.small
+    }
+
     /// True while a large frame waits for memory: nothing must be read, `next_frame` tries again.
     pub(super) fn is_starved(&self) -> bool {
         self.starved

@@ -15,6 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
+use super::HttpState;
+use crate::strangers::Stranger;
+
 const CONNECTIONS_MAX: usize = 256;
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// After an error that does not concern one connection, such as no free descriptor.
@@ -23,13 +26,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    state: Arc<HttpState>,
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Bounded {
+    pub(super) fn new(listener: TcpListener, state: Arc<HttpState>) -> Bounded {
         Bounded {
             listener,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            state,
         }
     }
 }
@@ -49,6 +54,7 @@ impl Listener for Bounded {
                         Connection {
                             stream,
                             idle,
+                            greeting: Some((Arc::clone(&self.state), address)),
                             _place: place,
                         },
                         address,
@@ -71,6 +77,8 @@ impl Listener for Bounded {
 pub(super) struct Connection {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
+    /// Until the first bytes came: they tell whether this is HTTP at all.
+    greeting: Option<(Arc<HttpState>, SocketAddr)>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -96,7 +104,15 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let came = &buffer.filled()[before..];
+        if let Some((state, peer)) = self.greeting.take_if(|_| !came.is_empty())
+            && let Some(stranger) = Stranger::at_http(came)
+        {
+            let now = Instant::now().into_std();
+            state.strangers.note(stranger, &peer, now);
+        }
         self.watch(context, result)
     }
 }
