@@ -211,17 +211,18 @@ impl GroupCoordinator {
         turn: &mut Turn<'_>,
         request: CommitOffsets,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
-        if !is_group_id(&request.group) {
+        if !is_old_group_id(&request.group) {
             return Err(ErrorCode::INVALID_GROUP_ID);
         }
         match self.groups.get(request.group.as_str()) {
             Some(group) => group.check_commit(&request.member)?,
             // A consumer that assigns itself needs no group; a member of a generation does.
             None if request.member.generation < 0 => {}
+            None if self.offsets.has_any(&request.group) => {
+                return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+            }
             None => return Err(ErrorCode::ILLEGAL_GENERATION),
         }
-        let (records, results) = Offsets::commit_records(turn.now_ms, turn.limits, &request);
-        self.write(turn, &records)?;
         if let Some(group) = self.groups.get_mut(request.group.as_str()) {
             let mut at = At {
                 turn,
@@ -229,6 +230,8 @@ impl GroupCoordinator {
             };
             group.hear_of(&mut at, &request.member.member_id);
         }
+        let (records, results) = Offsets::commit_records(turn.now_ms, turn.limits, &request);
+        self.write(turn, &records)?;
         Ok(results)
     }
 
@@ -246,13 +249,13 @@ impl GroupCoordinator {
         group: &str,
         partitions: &[(String, i32)],
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        if !is_group_id(group) {
+            return Err(ErrorCode::INVALID_GROUP_ID);
+        }
         if !self.knows(group) {
             return Err(ErrorCode::GROUP_ID_NOT_FOUND);
         }
-        let running = self
-            .groups
-            .get(group)
-            .filter(|group| !group.is_forgettable());
+        let running = self.groups.get(group).filter(|group| !group.is_empty());
         if running.is_some_and(|group| group.protocol_type() != Some(crate::group::CONSUMER)) {
             return Err(ErrorCode::NON_EMPTY_GROUP);
         }
@@ -275,13 +278,13 @@ impl GroupCoordinator {
     }
 
     pub fn delete_group(&mut self, turn: &mut Turn<'_>, group: &str) -> ErrorCode {
-        if !is_group_id(group) {
+        if !is_old_group_id(group) {
             return ErrorCode::INVALID_GROUP_ID;
         }
         if !self.knows(group) {
             return ErrorCode::GROUP_ID_NOT_FOUND;
         }
-        if self.groups.get(group).is_some_and(|g| !g.is_forgettable()) {
+        if self.groups.get(group).is_some_and(|g| !g.is_empty()) {
             return ErrorCode::NON_EMPTY_GROUP;
         }
         let mut records = self.offsets.delete_group_records(group);
@@ -291,10 +294,12 @@ impl GroupCoordinator {
                 value: None,
             });
         }
-        match self.write(turn, &records) {
-            Ok(()) => ErrorCode::NONE,
-            Err(error) => error,
+        if let Err(error) = self.write(turn, &records) {
+            return error;
         }
+        // Ids that were given out for it mean nothing any more.
+        self.groups.remove(group);
+        ErrorCode::NONE
     }
 
     /// Groups with members or offsets, ordered by id.
@@ -367,6 +372,10 @@ impl GroupCoordinator {
                 });
             }
         }
+        for group in self.groups.values_mut() {
+            // Tried again the next time.
+            let _ = group.append_if_owed(turn.journal);
+        }
         let gone: Vec<GroupRecord> = self
             .groups
             .values()
@@ -389,6 +398,11 @@ impl GroupCoordinator {
 
 fn is_group_id(group: &str) -> bool {
     (1..=NAME_MAX_BYTES).contains(&group.len())
+}
+
+/// Offsets could once be kept for the empty id: they can still be committed, read and deleted.
+fn is_old_group_id(group: &str) -> bool {
+    group.is_empty() || is_group_id(group)
 }
 
 /// Every name in the request can be written down.

@@ -28,7 +28,7 @@ use crate::command::MemberRef;
 use crate::offsets::ExpiryBasis;
 use crate::records::{GroupRecord, GroupValue};
 use crate::timers::Timers;
-use crate::turn::Turn;
+use crate::turn::{Journal, JournalError, Turn};
 pub(crate) use member::Member;
 
 /// The protocol type of consumers; only here are subscriptions understood.
@@ -107,6 +107,8 @@ pub(crate) struct Group {
     subscribed: Option<BTreeSet<String>>,
     /// Numbers the members in the order they came.
     arrivals: u64,
+    /// What the log says last; `None`: nothing.
+    durable: Option<GroupValue>,
 }
 
 impl Group {
@@ -129,25 +131,38 @@ impl Group {
             sync_deadline_ms: None,
             subscribed: None,
             arrivals: 0,
+            durable: None,
         }
     }
 
-    /// As the log says: with members it is Stable, without it is Empty.
+    /// As the log says: with members it is Stable, without it is Empty. Members that could not
+    /// be told apart are left out: the log is not trusted.
     pub(crate) fn load(id: Arc<str>, value: &GroupValue) -> Group {
         let mut group = Group::new(id, value.current_state_timestamp_ms);
         let protocol_type = value.protocol_type.as_str();
         group.protocol_type = (!protocol_type.is_empty()).then(|| protocol_type.to_owned());
         group.generation = value.generation;
         group.protocol.clone_from(&value.protocol);
-        group.leader.clone_from(&value.leader);
+        group.durable = Some(value.clone());
+        let protocol = value.protocol.clone().unwrap_or_default();
         for member in &value.members {
-            let protocol = value.protocol.clone().unwrap_or_default();
-            group.insert(Member::load(member, protocol));
+            let instance_id = member.instance_id.as_ref();
+            let known = group.members.contains_key(&member.member_id)
+                || instance_id.is_some_and(|id| group.static_members.contains_key(id));
+            if !known {
+                group.insert(Member::load(member, protocol.clone()));
+            }
         }
-        if !group.members.is_empty() {
-            group.state = State::Stable;
-            group.compute_subscribed();
+        if group.members.is_empty() {
+            return group;
         }
+        let led = value.leader.as_ref().filter(|id| group.has_member(id));
+        if let Some(leader) = led {
+            group.leader = Some(leader.clone());
+        }
+        group.state = State::Stable;
+        group.protocol = Some(protocol);
+        group.compute_subscribed();
         group
     }
 
@@ -163,44 +178,74 @@ impl Group {
         self.protocol_type.as_deref()
     }
 
+    /// No members; ids may be pending.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state == State::Empty
+    }
+
     /// Nothing is known of it that would have to be kept.
     pub(crate) fn is_forgettable(&self) -> bool {
-        self.state == State::Empty && self.members.is_empty() && self.pending.is_empty()
+        self.is_empty() && self.pending.is_empty()
     }
 
     /// The log knows about it.
     pub(crate) fn is_persistent(&self) -> bool {
-        self.generation > 0 || self.protocol_type.is_some()
+        self.durable.is_some()
     }
 
     pub(crate) fn has_member(&self, member_id: &str) -> bool {
         self.members.contains_key(member_id)
     }
 
-    /// The record that says what must survive.
-    pub(crate) fn record(&self, now_ms: i64, assignments: &BTreeMap<String, Bytes>) -> GroupRecord {
+    /// Writes down what must survive. With an error the log says what it said before.
+    fn append(
+        &mut self,
+        journal: &mut dyn Journal,
+        since_ms: i64,
+        assignments: &BTreeMap<String, Bytes>,
+    ) -> Result<(), JournalError> {
+        let value = self.value(since_ms, assignments);
+        let record = self.record_of(value.clone());
+        journal.append(&[record])?;
+        self.durable = Some(value);
+        Ok(())
+    }
+
+    /// The record that says it is empty, if the log still names the members it had.
+    pub(crate) fn append_if_owed(&mut self, journal: &mut dyn Journal) -> Result<(), JournalError> {
+        let names_members = |value: &GroupValue| !value.members.is_empty();
+        if self.is_empty() && self.durable.as_ref().is_some_and(names_members) {
+            self.append(journal, self.state_since_ms, &BTreeMap::new())?;
+        }
+        Ok(())
+    }
+
+    fn record_of(&self, value: GroupValue) -> GroupRecord {
+        GroupRecord::Group {
+            group: self.id.to_string(),
+            value: Some(value),
+        }
+    }
+
+    fn value(&self, since_ms: i64, assignments: &BTreeMap<String, Bytes>) -> GroupValue {
         let members = self.in_order().into_iter().map(|member| {
             let assignment = assignments.get(&member.id).unwrap_or(&member.assignment);
             let protocol = self.protocol.as_deref().unwrap_or_default();
             member.value(protocol, assignment.clone())
         });
-        GroupRecord::Group {
-            group: self.id.to_string(),
-            value: Some(GroupValue {
-                protocol_type: self.protocol_type.clone().unwrap_or_default(),
-                generation: self.generation,
-                protocol: self.protocol.clone(),
-                leader: self.leader.clone(),
-                current_state_timestamp_ms: now_ms,
-                members: members.collect(),
-            }),
+        GroupValue {
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            generation: self.generation,
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone(),
+            current_state_timestamp_ms: since_ms,
+            members: members.collect(),
         }
     }
 
-    /// The durable part as a record, unless nothing of it is in the log.
+    /// The durable part as a record: during a rebalance still the generation before.
     pub(crate) fn snapshot(&self) -> Option<GroupRecord> {
-        (self.is_persistent() && matches!(self.state, State::Empty | State::Stable))
-            .then(|| self.record(self.state_since_ms, &BTreeMap::new()))
+        self.durable.clone().map(|value| self.record_of(value))
     }
 
     fn in_order(&self) -> Vec<&Member> {
@@ -331,9 +376,7 @@ impl Group {
     pub(crate) fn expiry_basis(&self) -> ExpiryBasis<'_> {
         match (self.protocol_type.as_deref(), self.state) {
             (None, _) => ExpiryBasis::CommitTime,
-            (Some(_), State::Empty) if self.pending.is_empty() => {
-                ExpiryBasis::Since(self.state_since_ms)
-            }
+            (Some(_), State::Empty) => ExpiryBasis::Since(self.state_since_ms),
             (Some(CONSUMER), State::Stable) => match &self.subscribed {
                 Some(topics) => ExpiryBasis::CommitTimeExcept(topics),
                 None => ExpiryBasis::Never,
@@ -353,6 +396,11 @@ impl Group {
 
     /// What always holds; called in tests after every command.
     pub(crate) fn check_invariants(&self) {
+        let mut expected = Group::new(Arc::clone(&self.id), 0);
+        for member in self.members.values() {
+            expected.count_protocols(&member.protocols, true);
+        }
+        assert_eq!(self.support, expected.support);
         let waiting = |member: &&Member| member.awaiting_join.is_some();
         assert_eq!(
             self.waiting_joins,
@@ -367,9 +415,16 @@ impl Group {
             assert!(!self.pending.contains_key(&member.id));
             assert!(member.awaiting_join.is_none() || self.state == State::Preparing);
             assert!(member.awaiting_sync.is_none() || self.state == State::Completing);
-            for (name, _) in &member.protocols {
-                assert!(self.support.contains_key(name));
-            }
+            assert!(
+                member.is_watched(),
+                "nobody would miss {} if it fell silent",
+                member.id
+            );
+        }
+        for member_id in &self.pending_sync {
+            assert!(self.has_member(member_id));
+            assert!(matches!(self.state, State::Completing | State::Stable));
+            assert!(self.sync_deadline_ms.is_some());
         }
         match self.state {
             State::Empty => assert!(self.members.is_empty() && self.leader.is_none()),

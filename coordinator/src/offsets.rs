@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use ottla_protocol::error::ErrorCode;
+use ottla_protocol::types::{LeaderEpoch, TopicId};
 
 use crate::command::{CommitOffsets, CommittedOffset, FetchedOffset};
 use crate::records::{GroupRecord, OffsetValue};
@@ -21,7 +22,8 @@ const METADATA_MAX_BYTES: usize = 32_767;
 pub(crate) enum ExpiryBasis<'a> {
     /// The group uses them.
     Never,
-    /// Since the group has been empty; a later commit counts from itself.
+    /// Since the group has been empty. A later commit counts from itself, so that offsets which
+    /// somebody sets in a group that has been empty for long are kept (in Kafka they are not).
     Since(i64),
     CommitTime,
     /// By their commit, but not those of topics that the group reads.
@@ -112,8 +114,7 @@ impl Offsets {
             .retention_ms
             .map(|retention_ms| now_ms.saturating_add(retention_ms));
         for (key, committed) in &request.offsets {
-            let max_bytes = limits.offset_metadata_max_bytes.min(METADATA_MAX_BYTES);
-            if committed.metadata.len() > max_bytes {
+            if is_too_large(&committed.metadata, limits) {
                 results.push(ErrorCode::OFFSET_METADATA_TOO_LARGE);
                 continue;
             }
@@ -122,14 +123,7 @@ impl Offsets {
                 group: request.group.clone(),
                 topic: key.topic.clone(),
                 partition: key.partition,
-                value: Some(OffsetValue {
-                    offset: committed.offset,
-                    leader_epoch: committed.leader_epoch,
-                    metadata: committed.metadata.clone(),
-                    commit_timestamp_ms: now_ms,
-                    expire_timestamp_ms,
-                    topic_id: key.topic_id,
-                }),
+                value: Some(value(now_ms, expire_timestamp_ms, key.topic_id, committed)),
             });
         }
         (records, results)
@@ -254,6 +248,36 @@ impl Offsets {
             }
         }
         records
+    }
+}
+
+/// Kafka counts UTF-16 units, whatever its key is called; the record counts bytes.
+fn is_too_large(metadata: &str, limits: &GroupLimits) -> bool {
+    let max = limits.offset_metadata_max_bytes;
+    metadata.len() > METADATA_MAX_BYTES
+        || (metadata.len() > max && metadata.encode_utf16().count() > max)
+}
+
+/// With an expiry of its own an offset has neither epoch nor topic id: its record holds none, and
+/// the clients that ask for it know none.
+fn value(
+    now_ms: i64,
+    expire_timestamp_ms: Option<i64>,
+    topic_id: TopicId,
+    committed: &CommittedOffset,
+) -> OffsetValue {
+    let plain = expire_timestamp_ms.is_none();
+    OffsetValue {
+        offset: committed.offset,
+        leader_epoch: if plain {
+            committed.leader_epoch
+        } else {
+            LeaderEpoch::NONE
+        },
+        metadata: committed.metadata.clone(),
+        commit_timestamp_ms: now_ms,
+        expire_timestamp_ms,
+        topic_id: if plain { topic_id } else { TopicId::ZERO },
     }
 }
 

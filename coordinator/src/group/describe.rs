@@ -15,7 +15,8 @@ impl Group {
         }
     }
 
-    /// Subscriptions and assignments mean something in a Stable group only.
+    /// The protocol and the subscriptions are those of a generation that is complete; what a
+    /// member was assigned before is shown also while the group rebalances, as Kafka does.
     pub(crate) fn described(&self) -> DescribedGroup {
         let stable = self.state == State::Stable;
         let protocol = self.protocol.as_deref().filter(|_| stable);
@@ -24,7 +25,7 @@ impl Group {
             instance_id: member.instance_id.clone(),
             client: member.client.clone(),
             metadata: protocol.map_or_else(Bytes::new, |protocol| member.metadata(protocol)),
-            assignment: protocol.map_or_else(Bytes::new, |_| member.assignment.clone()),
+            assignment: member.assignment.clone(),
         };
         DescribedGroup {
             state: self.state.name(),

@@ -14,6 +14,7 @@ pub(super) const NEW_MEMBER_TIMEOUT_MS: i64 = 5 * 60 * 1_000;
 impl Group {
     pub(crate) fn join(&mut self, at: &mut At<'_, '_>, token: Token, request: JoinGroup) {
         let refused = if !self.accepts(&request.member_id, at.turn.limits.max_size) {
+            self.turn_away(at, &request.member_id);
             Some(ErrorCode::GROUP_MAX_SIZE_REACHED)
         } else if !self.supports(&request.protocol_type, &request.protocols) {
             Some(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)
@@ -42,6 +43,13 @@ impl Group {
             }
             State::Completing | State::Stable => known.is_some() || self.members.len() < max_size,
         }
+    }
+
+    /// Others took its place: nobody waits for it any more.
+    fn turn_away(&mut self, at: &mut At<'_, '_>, member_id: &str) {
+        self.pending.remove(member_id);
+        self.remove(at, member_id);
+        self.end_join_phase_if_complete(at);
     }
 
     fn join_new(&mut self, at: &mut At<'_, '_>, token: Token, request: &JoinGroup) {

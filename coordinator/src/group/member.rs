@@ -123,6 +123,12 @@ impl Member {
         true
     }
 
+    /// Its silence would be noticed.
+    pub(super) fn is_watched(&self) -> bool {
+        let waits = self.awaiting_join.is_some() || self.awaiting_sync.is_some();
+        self.armed_ms.is_some() || (waits && !self.is_new)
+    }
+
     /// A static member that came back under another id.
     pub(super) fn rename(&mut self, id: String) {
         self.id = id;

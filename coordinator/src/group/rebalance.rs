@@ -9,6 +9,10 @@ use crate::command::{JoinReply, JoinedMember, SyncReply};
 use crate::timers::Kind;
 use crate::turn::{Answer, GroupEvent};
 
+/// Clients choose the rebalance timeout, even 0: a group of which everybody is away must not be
+/// looked at all the time.
+const AWAY_WAIT_MIN_MS: i64 = 1_000;
+
 impl Group {
     /// Something changed for which the members must join again; or, if they are joining already,
     /// for which the phase may be over.
@@ -108,8 +112,8 @@ impl Group {
         self.remove_absent(at);
         if !self.members.is_empty() && !self.leader_is_here() {
             // Only static members that are away: wait for them.
-            let timeout_ms = self.rebalance_timeout_ms();
-            self.wait_for_joins(at, timeout_ms, None);
+            let wait_ms = self.rebalance_timeout_ms().max(AWAY_WAIT_MIN_MS);
+            self.wait_for_joins(at, wait_ms, None);
             return;
         }
         self.join_phase = None;
@@ -166,10 +170,9 @@ impl Group {
         self.leader = None;
         self.subscribed = None;
         self.state_since_ms = at.now_ms();
-        let record = self.record(at.now_ms(), &BTreeMap::new());
         // If it cannot be written, a restart finds the last generation, whose members are silent
-        // and are removed again.
-        let _ = at.turn.journal.append(&[record]);
+        // and are removed again; and it is tried again when offsets are looked at for their age.
+        let _ = self.append(at.turn.journal, at.turn.now_ms, &BTreeMap::new());
     }
 
     fn begin_sync_phase(&mut self, at: &mut At<'_, '_>) {

@@ -3,11 +3,41 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use ottla_protocol::error::ErrorCode;
 
+use super::subscription::topics_of_all;
 use super::{At, Group, State};
-use crate::command::{JoinGroup, JoinReply, SyncReply};
+use crate::command::{Client, JoinGroup, JoinReply, SyncReply};
 use crate::turn::{Answer, Token};
+
+/// What a member says about itself when it joins.
+struct Terms {
+    protocols: Vec<(String, Bytes)>,
+    client: Client,
+    rebalance_timeout_ms: i32,
+    session_timeout_ms: i32,
+}
+
+impl Terms {
+    fn of(request: &JoinGroup) -> Terms {
+        Terms {
+            protocols: request.protocols.clone(),
+            client: request.client.clone(),
+            rebalance_timeout_ms: request.rebalance_timeout_ms,
+            session_timeout_ms: request.session_timeout_ms,
+        }
+    }
+}
+
+/// A member that took its own place again.
+struct Resumed<'a> {
+    old_id: &'a str,
+    new_id: &'a str,
+    /// It is the leader.
+    led: bool,
+    before: Terms,
+}
 
 impl Group {
     pub(super) fn replace_static(
@@ -19,27 +49,69 @@ impl Group {
         new_id: String,
     ) {
         let led = self.leader.as_deref() == Some(old_id);
-        let unchanged = self.members[old_id].protocols == request.protocols;
         self.fence(at, old_id);
         self.rename(old_id, &new_id);
+        let before = self.swap_terms(&new_id, Terms::of(request));
+        if self.state == State::Stable && self.goes_on_with(&new_id, &before) {
+            let resumed = Resumed {
+                old_id,
+                new_id: &new_id,
+                led,
+                before,
+            };
+            return self.resume_static(at, token, request, resumed);
+        }
         let request = JoinGroup {
             member_id: new_id.clone(),
             ..request.clone()
         };
-        if self.state == State::Stable && unchanged {
-            return self.resume_static(at, token, &request, (old_id, led));
-        }
+        self.hear_of(at, &new_id);
         self.update(at, token, &request);
-        if let Some(member) = self.members.get_mut(&new_id) {
-            member.is_new = true;
-            let deadline_ms = at.now_ms() + super::join::NEW_MEMBER_TIMEOUT_MS;
-            member.arm(&self.id, deadline_ms, at.timers);
-        }
         let instance = request.instance_id.as_deref().unwrap_or_default();
         self.rebalance(
             at,
             &format!("the static member {instance} came back changed"),
         );
+    }
+
+    /// The generation still suits the member: the protocol would be chosen again, and it reads
+    /// what it read before. What else is in its metadata (such as the partitions that it owned)
+    /// is always different after a restart.
+    fn goes_on_with(&self, member_id: &str, before: &Terms) -> bool {
+        let (Some(protocol), Some(member)) = (&self.protocol, self.members.get(member_id)) else {
+            return false;
+        };
+        let metadata = |of: &[(String, Bytes)]| {
+            let found = of.iter().find(|(name, _)| name == protocol);
+            found.map(|(_, metadata)| metadata.clone())
+        };
+        let (was, is) = (metadata(&before.protocols), metadata(&member.protocols));
+        let topics = |metadata: &Option<Bytes>| {
+            let consumes = self.protocol_type.as_deref() == Some(super::CONSUMER);
+            topics_of_all(metadata.clone().filter(|_| consumes).into_iter())
+                .filter(|_| consumes && metadata.is_some())
+        };
+        self.choose_protocol().as_ref() == Some(protocol)
+            && (was == is || (topics(&was).is_some() && topics(&was) == topics(&is)))
+    }
+
+    /// Gives the member new terms and takes its old ones.
+    fn swap_terms(&mut self, member_id: &str, terms: Terms) -> Terms {
+        let Some(mut member) = self.members.remove(member_id) else {
+            return terms;
+        };
+        self.count_protocols(&member.protocols, false);
+        let before = Terms {
+            protocols: std::mem::replace(&mut member.protocols, terms.protocols),
+            client: std::mem::replace(&mut member.client, terms.client),
+            rebalance_timeout_ms: member.rebalance_timeout_ms,
+            session_timeout_ms: member.session_timeout_ms,
+        };
+        member.rebalance_timeout_ms = terms.rebalance_timeout_ms;
+        member.session_timeout_ms = terms.session_timeout_ms;
+        self.count_protocols(&member.protocols, true);
+        self.members.insert(member_id.to_owned(), member);
+        before
     }
 
     /// The old id's waiting calls end, so that the older of two processes stops.
@@ -82,22 +154,23 @@ impl Group {
         at: &mut At<'_, '_>,
         token: Token,
         request: &JoinGroup,
-        (old_id, led): (&str, bool),
+        resumed: Resumed<'_>,
     ) {
-        let new_id = &request.member_id;
-        let record = self.record(at.now_ms(), &BTreeMap::new());
-        if let Err(error) = at.turn.journal.append(&[record]) {
+        let Resumed {
+            old_id,
+            new_id,
+            led,
+            before,
+        } = resumed;
+        if let Err(error) = self.append(at.turn.journal, at.turn.now_ms, &BTreeMap::new()) {
+            self.swap_terms(new_id, before);
             self.rename(new_id, old_id);
             self.hear_of(at, old_id);
             let reply = JoinReply::error(error.0, "");
             return at.turn.answer(token, Answer::Join(reply));
         }
         self.state_since_ms = at.now_ms();
-        if let Some(member) = self.members.get_mut(new_id) {
-            member.rebalance_timeout_ms = request.rebalance_timeout_ms;
-            member.session_timeout_ms = request.session_timeout_ms;
-            member.client.clone_from(&request.client);
-        }
+        self.compute_subscribed();
         self.hear_of(at, new_id);
         let mut reply = self.join_reply(new_id);
         if led && request.supports_skipping_assignment {

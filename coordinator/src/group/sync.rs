@@ -56,8 +56,7 @@ impl Group {
         for member_id in self.members.keys() {
             assignments.entry(member_id.clone()).or_default();
         }
-        let record = self.record(at.now_ms(), &assignments);
-        if let Err(error) = at.turn.journal.append(&[record]) {
+        if let Err(error) = self.append(at.turn.journal, at.turn.now_ms, &assignments) {
             self.refuse_waiting_syncs(at, error.0);
             return self.rebalance(at, "the assignment could not be stored");
         }

@@ -15,7 +15,7 @@ const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;
 /// The only version of the value that has an expiry of its own.
 const OFFSET_VALUE_WITH_EXPIRY: i16 = 1;
-const OFFSET_VALUE: i16 = 3;
+const OFFSET_VALUE: i16 = 4;
 const GROUP_VALUE: i16 = 3;
 const NEWEST_VALUE: i16 = 4;
 /// From here values have compact fields and tags.
@@ -76,15 +76,29 @@ fn encode_offset(value: &OffsetValue) -> Bytes {
     };
     buf.put_i16(version);
     buf.put_i64(value.offset.0);
-    if version >= 3 {
+    let flexible = version >= FLEXIBLE_FROM;
+    if flexible {
         buf.put_i32(value.leader_epoch.0);
     }
-    put_string(&mut buf, false, &value.metadata);
+    put_string(&mut buf, flexible, &value.metadata);
     buf.put_i64(value.commit_timestamp_ms);
     if let Some(expire_timestamp_ms) = value.expire_timestamp_ms {
         buf.put_i64(expire_timestamp_ms);
     }
+    if flexible {
+        put_topic_id(&mut buf, value.topic_id);
+    }
     buf.freeze()
+}
+
+/// The tags of an offset: its topic's id, unless that is unknown.
+fn put_topic_id(buf: &mut BytesMut, topic_id: TopicId) {
+    if topic_id == TopicId::ZERO {
+        return buf.put_slice(&[0]);
+    }
+    // One tag; its number; its length; then it.
+    buf.put_slice(&[1, 0, 16]);
+    buf.put_slice(topic_id.0.as_bytes());
 }
 
 fn value_version(reader: &mut Reader<'_>) -> Result<i16, RecordError> {

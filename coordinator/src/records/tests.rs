@@ -43,7 +43,7 @@ fn an_offset_is_written_as_the_schema_says() {
     );
     assert_eq!(
         hex(&value.unwrap()),
-        "0003000000000000002a0000000300046e6f74650000018bcfe56800"
+        "0004000000000000002a00000003056e6f74650000018bcfe5680000"
     );
 }
 
@@ -61,6 +61,54 @@ fn an_offset_with_an_expiry_of_its_own_is_version_1() {
         "0001000000000000002a00046e6f74650000018bcfe568000000000000000005"
     );
     round_trip(&record);
+}
+
+#[test]
+fn what_kafka_wrote_is_read_and_would_be_written_again() {
+    let unhex = |text: &str| -> Vec<u8> {
+        let digits = (0..text.len()).step_by(2).map(|at| &text[at..at + 2]);
+        digits.map(|d| u8::from_str_radix(d, 16).unwrap()).collect()
+    };
+    let mut read = Vec::new();
+    let lines = include_str!("kafka_4_3.txt").lines();
+    for line in lines.filter(|line| !line.starts_with('#')) {
+        let (key, value) = line.split_once(' ').unwrap();
+        let Ok(Decoded::Record(record)) = GroupRecord::decode(&unhex(key), Some(&unhex(value)))
+        else {
+            panic!("not read: {line}");
+        };
+        let (key_again, value_again) = record.encode();
+        assert_eq!(
+            format!("{} {}", hex(&key_again), hex(&value_again.unwrap())),
+            line
+        );
+        read.push(record);
+    }
+    assert_eq!(read.len(), 10);
+    let GroupRecord::Group {
+        value: Some(value), ..
+    } = &read[3]
+    else {
+        panic!("the generation of the static member");
+    };
+    assert_eq!(
+        (value.generation, value.protocol.as_deref()),
+        (1, Some("range"))
+    );
+    assert_eq!(value.members[0].instance_id.as_deref(), Some("desk-1"));
+    assert_eq!(value.members[0].client_host, "/127.0.0.1");
+    assert_eq!(value.members[0].session_timeout_ms, 6_000);
+    let GroupRecord::Offset {
+        value: Some(value), ..
+    } = &read[4]
+    else {
+        panic!("a committed offset");
+    };
+    assert_eq!(
+        (value.offset, value.leader_epoch),
+        (Offset(1), LeaderEpoch::NONE)
+    );
+    assert_ne!(value.topic_id, TopicId::ZERO);
 }
 
 #[test]
