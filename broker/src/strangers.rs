@@ -1,6 +1,6 @@
-//! Who came to the wrong door: the first bytes of HTTP, TLS and Kafka are told apart, so that the log
-//! can say what to change instead of "bad frame". At most one line per mistake and interval, however
-//! often it is repeated; the lines left out are counted.
+//! Who came to the wrong door: the first bytes of HTTP, TLS and Kafka are told apart, so that the
+//! log can say what to change instead of "bad frame". At most one line per mistake and interval,
+//! however often it is repeated; the lines left out are counted.
 
 use std::time::{Duration, Instant};
 

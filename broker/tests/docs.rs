@@ -43,3 +43,11 @@ fn the_page_of_the_metrics_equals_its_table() {
 fn the_page_of_the_protocol_equals_its_table() {
     check("apis.md", &api::document::page());
 }
+
+#[test]
+fn the_fuzz_targets_are_the_apis_that_are_served() {
+    check(
+        "../../protocol/fuzz/apis.txt",
+        &api::document::fuzz_targets(),
+    );
+}

@@ -24,6 +24,16 @@ This page is generated from the table in `broker/src/api.rs`.
 |--:|---|---|--:|
 ";
 
+/// The list of fuzz targets, one request type a line: key, name, lowest and highest version.
+pub fn fuzz_targets() -> String {
+    let mut list = "# Generated from the table in broker/src/api.rs.\n".to_owned();
+    for api in APIS {
+        let (min, max) = (api.serve.min, api.serve.max);
+        let _ = writeln!(list, "{} {} {min} {max}", api.key, api.name);
+    }
+    list
+}
+
 /// The whole page.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();

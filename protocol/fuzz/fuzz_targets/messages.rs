@@ -1,5 +1,5 @@
-//! Any body of any API: what the guard accepts, the codec decodes. The first three bytes choose
-//! API, side and version; `OTTLA_FUZZ_API=Metadata` keeps to one API.
+//! Any body of any API the broker serves (`apis.txt`): what the guard accepts, the codec decodes.
+//! The first three bytes choose API, side and version; `OTTLA_FUZZ_API=Metadata` keeps to one API.
 #![no_main]
 
 use std::sync::OnceLock;
@@ -20,7 +20,12 @@ fn chosen() -> &'static [&'static ApiFacts] {
     CHOSEN.get_or_init(|| {
         let only = std::env::var("OTTLA_FUZZ_API").ok();
         let wanted = |facts: &&ApiFacts| only.as_deref().is_none_or(|only| only == facts.name);
-        let chosen: Vec<_> = api::all().iter().filter(wanted).collect();
+        let served = include_str!("../apis.txt").lines().skip(1);
+        let key = |line: &str| line.split(' ').next().unwrap().parse().unwrap();
+        let chosen: Vec<_> = served
+            .map(|line| api::facts(key(line)).unwrap())
+            .filter(wanted)
+            .collect();
         assert!(!chosen.is_empty(), "OTTLA_FUZZ_API names no API");
         chosen
     })

@@ -19,13 +19,13 @@ use crate::golden::{hex, lines_of};
 const STRUCT_BYTES: u64 = 2048;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Side {
+pub(crate) enum Side {
     Request,
     Response,
 }
 
 impl Side {
-    fn sample(self, key: i16, version: i16, rng: &mut StdRng) -> BytesMut {
+    pub(crate) fn sample(self, key: i16, version: i16, rng: &mut StdRng) -> BytesMut {
         let mut choose = |n: u32| rng.random_range(0..n);
         match self {
             Side::Request => sample::request(key, version, &mut choose).unwrap(),
@@ -54,7 +54,7 @@ impl Side {
 }
 
 /// The property. Tells whether the body was accepted.
-fn hold(side: Side, facts: &ApiFacts, version: i16, body: &[u8]) -> bool {
+pub(crate) fn hold(side: Side, facts: &ApiFacts, version: i16, body: &[u8]) -> bool {
     let what = || format!("{side:?} {} {version}: {body:02x?}", facts.name);
     let (cost, by_guard) = allocated(|| side.measure(facts.key, version, body));
     assert_eq!(by_guard, 0, "the guard allocated: {}", what());

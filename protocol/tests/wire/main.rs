@@ -8,3 +8,4 @@ mod fetch;
 mod golden;
 mod guard;
 mod produce;
+mod replay;
