@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use ottla_protocol::error::DecodeError;
 use ottla_protocol::header::RequestHeader;
 use ottla_protocol::messages::{self, ApiVersionsRequest, Request};
+use ottla_protocol::metadata_view::{METADATA_KEY, MetadataView};
 use ottla_protocol::{api as wire, messages::decode_request, messages::encode_response};
 
 use crate::broker::Broker;
@@ -128,7 +130,7 @@ pub const APIS: &[Api] = &[
     .advertise(Versions::new(0, 13)),
     Api::raw(1, "Fetch", Versions::new(4, 18), handlers::fetch::handle),
     row!(ListOffsetsRequest, 1 - 10, logs => handlers::list_offsets::handle),
-    row!(MetadataRequest, 0 - 13, topics => handlers::metadata::handle),
+    Api::raw(3, "Metadata", Versions::new(0, 13), metadata),
     row!(FindCoordinatorRequest, 0 - 6, cluster => handlers::find_coordinator::handle),
     row!(ListGroupsRequest, 0 - 5, cluster => handlers::list_groups::handle),
     row!(ApiVersionsRequest, 0 - 4, cluster => handlers::api_versions::handle),
@@ -180,6 +182,22 @@ pub const APIS: &[Api] = &[
     row!(RemoveRaftVoterRequest, 0 - 0, cluster => handlers::raft_voters::remove),
 ];
 
+/// Metadata is read in place: names of a few letters would take too much memory as structs.
+fn metadata(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
+    let (version, correlation_id) = (ctx.version, ctx.correlation_id);
+    match MetadataView::parse(&body, version) {
+        Ok(view) => handlers::metadata::handle(ctx.broker.topics(), ctx, &view)
+            .map(move |response| encode(correlation_id, version, &response)),
+        Err(error) => refuse_body(ctx, METADATA_KEY, &error),
+    }
+}
+
+fn refuse_body(ctx: &RequestContext<'_>, api: i16, error: &DecodeError) -> Reply<Answer> {
+    let version = ctx.version;
+    tracing::debug!(api, version, peer = %ctx.peer, %error, "undecodable request");
+    Reply::Close(CloseReason::BadRequest)
+}
+
 fn run_decoded<R: Request>(
     ctx: &RequestContext<'_>,
     body: BytesMut,
@@ -194,10 +212,7 @@ where
         Ok(request) => {
             handle(request).map(move |response| encode(correlation_id, version, &response))
         }
-        Err(error) => {
-            tracing::debug!(api = R::KEY, version, peer = %ctx.peer, %error, "undecodable request");
-            Reply::Close(CloseReason::BadRequest)
-        }
+        Err(error) => refuse_body(ctx, R::KEY, &error),
     }
 }
 

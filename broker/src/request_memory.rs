@@ -1,6 +1,7 @@
 //! A bound on the memory of requests that are still arriving, over all connections
-//! (`queued.max.request.bytes`). A connection claims a large request before it receives it; while
-//! there is no room it does not read, so its client waits and nobody else does.
+//! (`queued.max.request.bytes`). A connection has a few KiB for nothing and claims what it needs
+//! beyond: for a larger request before it receives it, and for a larger buffer to read into. While
+//! there is no room for a request it does not read, so its client waits and nobody else does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,10 +35,19 @@ impl RequestMemory {
     /// `None` while others hold too much. A request larger than the whole bound gets through alone.
     pub fn claim(self: &Arc<Self>, bytes: usize) -> Option<Claim> {
         let bytes = bytes as u64;
-        let fits = |claimed: u64| {
-            let after = claimed + bytes;
-            (claimed == 0 || after <= self.bytes_max).then_some(after)
-        };
+        self.claim_if(bytes, |claimed| {
+            claimed == 0 || claimed + bytes <= self.bytes_max
+        })
+    }
+
+    /// For what is only faster: leaves half of the memory to those who cannot do without.
+    pub fn claim_spare(self: &Arc<Self>, bytes: usize) -> Option<Claim> {
+        let bytes = bytes as u64;
+        self.claim_if(bytes, |claimed| claimed + bytes <= self.bytes_max / 2)
+    }
+
+    fn claim_if(self: &Arc<Self>, bytes: u64, fits: impl Fn(u64) -> bool) -> Option<Claim> {
+        let fits = |claimed: u64| fits(claimed).then_some(claimed + bytes);
         self.claimed_bytes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits)
             .ok()?;
@@ -74,6 +84,17 @@ mod tests {
         assert!(memory.claim(61).is_none());
         assert!(memory.claim(60).is_some());
         drop(second);
+        assert_eq!(memory.claimed_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_only_faster_takes_no_more_than_half() {
+        let memory = RequestMemory::new(Some(100));
+        assert!(memory.claim_spare(51).is_none());
+        let spare = memory.claim_spare(50).expect("half");
+        assert!(memory.claim_spare(1).is_none());
+        assert!(memory.claim(50).is_some());
+        drop(spare);
         assert_eq!(memory.claimed_bytes(), 0);
     }
 

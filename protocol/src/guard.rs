@@ -9,12 +9,12 @@
 //! Bytes after the last field are accepted and ignored.
 //!
 //! What decoding will allocate is added up from the size in memory of each array's element, so a
-//! frame of n bytes takes at most 64 KiB + 8n. What clients send stays below: a Metadata topic is
-//! 72 bytes in memory for two bytes on the wire and its name, or 18 and its name with a topic id;
-//! a ListOffsets partition is 40 bytes for 12. The first 64 KiB carry about a thousand elements of
-//! the worst kind, and beyond them only arrays of thousands of names shorter than seven characters
-//! are refused, in versions without topic ids. Fetch and Produce have codecs of their own with the
-//! same limit.
+//! frame of n bytes takes at most 64 KiB + 8n. What clients send stays below: a ListOffsets
+//! partition is 40 bytes in memory for 12 on the wire. The first 64 KiB carry about a thousand
+//! elements of the worst kind, and beyond them only arrays of thousands of very short names would
+//! be refused: 72 bytes for two and the name of a Metadata topic, which is why brokers read that
+//! request in place ([`crate::metadata_view`]), and about 90 for four and the name of a resource in
+//! DescribeConfigs. Fetch and Produce have codecs of their own with the same limit.
 //!
 //! Invariant, tested with random and damaged messages of every API and version: what the guard
 //! accepts, the codec decodes, within the memory the guard computed.

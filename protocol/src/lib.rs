@@ -15,6 +15,7 @@ pub mod guard;
 pub mod header;
 pub mod leader_hint;
 pub mod messages;
+pub mod metadata_view;
 pub mod produce_view;
 pub mod produce_writer;
 pub mod record;

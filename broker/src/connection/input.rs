@@ -4,7 +4,8 @@
 //! [`SMALL_FRAME_BYTES_MAX`] gets a buffer of its own that grows as bytes arrive and ends exactly
 //! where the frame does: its record batches are then cut out of it without a copy. Memory follows
 //! what was received, never what a length field claims: the shared buffer of a connection that
-//! sends little stays small, and one that sends nothing for a while gives it back.
+//! sends little stays small, and one that sends nothing for a while gives it back. Beyond
+//! [`FREE_BYTES`] a connection claims its memory from what all connections share.
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// The shared buffer starts here and doubles while reads fill it.
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
+/// What every connection may hold without asking.
+const FREE_BYTES: usize = 8 * 1024;
 /// What a large frame gets before more of it has arrived.
 const LARGE_FIRST_BYTES: usize = 1024 * 1024;
 /// The least room offered to a read.
@@ -40,7 +43,11 @@ pub(super) struct Input {
     full_bytes: Option<usize>,
     frame_bytes_max: u32,
     memory: Arc<RequestMemory>,
-    /// A large frame waits for memory; nothing is read meanwhile.
+    /// For reads of more than `READ_BYTES_MIN`.
+    reads: Option<Claim>,
+    /// For a frame in the shared buffer that this had to grow for.
+    frame: Option<Claim>,
+    /// A frame waits for memory; nothing is read meanwhile.
     starved: bool,
 }
 
@@ -53,6 +60,8 @@ impl Input {
             full_bytes: None,
             frame_bytes_max,
             memory,
+            reads: None,
+            frame: None,
             starved: false,
         }
     }
@@ -91,8 +100,12 @@ impl Input {
 
     /// A read that filled the buffer: the client sends faster than it is read.
     fn note_read(&mut self) {
-        if self.full_bytes.take() == Some(self.small.len()) {
-            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+        if self.full_bytes.take() != Some(self.small.len()) || self.read_bytes >= READ_BYTES_MAX {
+            return;
+        }
+        if let Some(claim) = self.memory.claim_spare(2 * self.read_bytes) {
+            self.reads = Some(claim);
+            self.read_bytes *= 2;
         }
     }
 
@@ -107,6 +120,7 @@ impl Input {
         };
         let whole = FRAME_LEN_BYTES + len;
         if self.small.len() >= whole {
+            self.frame = None;
             self.small.advance(FRAME_LEN_BYTES);
             return Ok(Some(self.small.split_to(len)));
         }
@@ -120,9 +134,20 @@ impl Input {
         }
         let missing = whole - self.small.len();
         if missing > self.small.capacity() - self.small.len() {
-            self.small.reserve(missing.max(self.read_bytes));
+            self.grow(whole, missing);
         }
         Ok(None)
+    }
+
+    /// Room for the rest of a frame in the shared buffer, if there is memory.
+    fn grow(&mut self, whole: usize, missing: usize) {
+        if whole > FREE_BYTES && self.frame.is_none() {
+            self.frame = self.memory.claim(whole);
+            self.starved = self.frame.is_none();
+        }
+        if !self.starved {
+            self.small.reserve(missing.max(self.read_bytes));
+        }
     }
 
     fn start_large(&mut self, len: usize, claim: Claim) {
@@ -154,7 +179,7 @@ impl Input {
         &self.small
     }
 
-    /// True while a large frame waits for memory: nothing must be read, `next_frame` tries again.
+    /// True while a frame waits for memory: nothing must be read, `next_frame` tries again.
     pub(super) fn is_starved(&self) -> bool {
         self.starved
     }
@@ -179,6 +204,7 @@ impl Input {
     /// Nothing arrived for a while: give back what holds nothing.
     pub(super) fn release(&mut self) {
         self.read_bytes = READ_BYTES_MIN;
+        self.reads = None;
         self.full_bytes = None;
         if self.small.capacity() > 2 * self.small.len() {
             self.small = BytesMut::from(&self.small[..]);
@@ -239,6 +265,51 @@ mod tests {
             feed(&mut input, &bad.to_be_bytes());
             assert!(input.next_frame().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn small_requests_of_many_connections_are_bounded_together() {
+        let memory = RequestMemory::new(Some(1 << 20));
+        let mut frame = 60_000i32.to_be_bytes().to_vec();
+        frame.resize(60_000, 7);
+        let mut inputs: Vec<Input> = (0..200)
+            .map(|_| Input::new(1 << 20, Arc::clone(&memory)))
+            .collect();
+        for input in &mut inputs {
+            for part in frame.chunks(1_000) {
+                if !input.is_starved() {
+                    feed(input, part);
+                    assert_eq!(input.next_frame(), Ok(None));
+                }
+            }
+        }
+        let starved = inputs.iter().filter(|input| input.is_starved()).count();
+        assert!((180..200).contains(&starved), "{starved}");
+        let held: usize = inputs.iter().map(held_bytes).sum();
+        assert!(held < 200 * 2 * FREE_BYTES + (1 << 20), "{held}");
+        // Who waits gets through when others are gone, and nothing stays claimed.
+        let mut last = inputs.pop().expect("200");
+        assert!(last.is_starved());
+        drop(inputs);
+        assert_eq!(last.next_frame(), Ok(None));
+        assert!(!last.is_starved());
+        feed(&mut last, &[7; 60_004]);
+        assert_eq!(last.next_frame().unwrap().unwrap().len(), 60_000);
+        last.release();
+        assert_eq!(memory.claimed_bytes(), 0);
+    }
+
+    #[test]
+    fn a_connection_that_gets_no_memory_reads_in_smaller_pieces() {
+        let memory = RequestMemory::new(Some(100));
+        let mut input = Input::new(1 << 20, memory);
+        let frames = [0, 0, 0, 1, 7].repeat(50_000);
+        for part in frames.chunks(2_000) {
+            feed(&mut input, part);
+            while input.next_frame().unwrap().is_some() {}
+        }
+        assert!(input.is_empty());
+        assert_eq!(input.read_bytes, READ_BYTES_MIN);
     }
 
     #[test]

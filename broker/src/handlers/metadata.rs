@@ -13,11 +13,11 @@ use ottla_controller::command::{CreateTopicError, CreateTopics, NewTopic, TopicD
 use ottla_controller::image::{PartitionImage, TopicImage};
 use ottla_controller::{Command, CommandReply, MetadataImage};
 use ottla_protocol::error::ErrorCode;
-use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
 use ottla_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use ottla_protocol::messages::{BrokerId as WireBrokerId, MetadataRequest, MetadataResponse};
+use ottla_protocol::messages::{BrokerId as WireBrokerId, MetadataResponse};
+use ottla_protocol::metadata_view::{AskedTopic, MetadataView};
 use ottla_protocol::topic_name;
 use ottla_protocol::types::{BrokerId, TopicId};
 
@@ -27,7 +27,7 @@ use crate::context::{RequestContext, TimedOut};
 use crate::errors::ToErrorCode;
 use crate::handlers::wire::{
     ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, OPERATIONS_NOT_ASKED, address, broker_id,
-    broker_ids, is_internal, is_reachable, owned, text, wire_name,
+    broker_ids, is_internal, is_reachable, text, wire_name,
 };
 use crate::reply::Reply;
 
@@ -70,15 +70,15 @@ struct Telling {
 pub fn handle(
     topics: Topics<'_>,
     ctx: &RequestContext<'_>,
-    request: MetadataRequest,
+    request: &MetadataView<'_>,
 ) -> Reply<MetadataResponse> {
-    if let Some(refusal) = refuse_early_topic_ids(ctx.version, &request) {
+    if let Some(refusal) = refuse_early_topic_ids(ctx.version, request) {
         return Reply::Now(refusal);
     }
-    let telling = Telling::new(&topics, ctx, &request);
+    let telling = Telling::new(&topics, ctx, request);
     let may_create = topics.config.auto_create_topics
         && (request.allow_auto_topic_creation || ctx.version < AUTO_CREATION_CHOICE_FROM);
-    let asked = asked(request.topics, ctx.version);
+    let asked = asked(request, ctx.version);
     let image = topics.metadata.image();
     let missing = if may_create {
         creatable(&asked, &image)
@@ -100,34 +100,34 @@ pub fn handle(
 }
 
 /// Versions 10 and 11 have the fields but no broker understands them there.
-fn refuse_early_topic_ids(version: i16, request: &MetadataRequest) -> Option<MetadataResponse> {
-    let topics = request.topics.as_deref().unwrap_or_default();
-    let by_id = |topic: &MetadataRequestTopic| !topic.topic_id.is_nil() || topic.name.is_none();
-    if !(TOPIC_IDS_ON_WIRE_FROM..TOPIC_IDS_FROM).contains(&version) || !topics.iter().any(by_id) {
+fn refuse_early_topic_ids(version: i16, request: &MetadataView<'_>) -> Option<MetadataResponse> {
+    let by_id = |topic: AskedTopic<'_>| topic.topic_id != TopicId::ZERO || topic.name.is_none();
+    if !(TOPIC_IDS_ON_WIRE_FROM..TOPIC_IDS_FROM).contains(&version) || !request.topics().any(by_id)
+    {
         return None;
     }
-    let refused = topics.iter().map(|topic| {
+    let refused = request.topics().map(|topic| {
         MetadataResponseTopic::default()
             .with_error_code(ErrorCode::INVALID_REQUEST.0)
-            .with_name(Some(topic.name.clone().unwrap_or_default()))
-            .with_topic_id(topic.topic_id)
+            .with_name(Some(wire_name(topic.name.unwrap_or_default())))
+            .with_topic_id(topic.topic_id.0)
     });
     Some(MetadataResponse::default().with_topics(refused.collect()))
 }
 
-fn asked(topics: Option<Vec<MetadataRequestTopic>>, version: i16) -> Asked {
-    let Some(topics) = topics else {
-        return Asked::All;
-    };
-    if topics.is_empty() && version < EMPTY_MEANS_NONE_FROM {
-        return Asked::All;
+fn asked(request: &MetadataView<'_>, version: i16) -> Asked {
+    match request.topic_count() {
+        None => return Asked::All,
+        Some(0) if version < EMPTY_MEANS_NONE_FROM => return Asked::All,
+        Some(_) => {}
     }
     let mut seen = BTreeSet::new();
-    let mut wanted = Vec::with_capacity(topics.len());
-    for topic in topics {
+    // Grows with what is different, not with what is repeated.
+    let mut wanted = Vec::new();
+    for topic in request.topics() {
         let next = match topic.name {
-            _ if !topic.topic_id.is_nil() => Wanted::Id(TopicId(topic.topic_id)),
-            Some(name) => Wanted::Name(owned(&name)),
+            _ if topic.topic_id != TopicId::ZERO => Wanted::Id(topic.topic_id),
+            Some(name) => Wanted::Name(Arc::from(name)),
             None => Wanted::Id(TopicId::ZERO),
         };
         if seen.insert(next.clone()) {
@@ -211,7 +211,7 @@ fn reasons(
 }
 
 impl Telling {
-    fn new(topics: &Topics<'_>, ctx: &RequestContext<'_>, request: &MetadataRequest) -> Telling {
+    fn new(topics: &Topics<'_>, ctx: &RequestContext<'_>, request: &MetadataView<'_>) -> Telling {
         let asked = |flag: bool, all: i32| if flag { all } else { OPERATIONS_NOT_ASKED };
         Telling {
             version: ctx.version,

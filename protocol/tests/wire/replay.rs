@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ottla_protocol::api::{self, ApiFacts};
 use ottla_protocol::fetch_view::FetchRequest;
+use ottla_protocol::messages::{MetadataRequest, decode_request};
+use ottla_protocol::metadata_view::MetadataView;
 use ottla_protocol::produce_view::ProduceView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::allocation::allocated;
 use crate::golden::{self, hex, lines_of};
 use crate::guard::{Side, damage, hold};
 
@@ -85,6 +88,7 @@ impl Target {
         let ours = match self.facts.key {
             0 => ProduceView::parse(body, version).is_ok(),
             1 => FetchRequest::parse(body, version).is_ok(),
+            3 => metadata_agrees(version, body),
             _ => guarded,
         };
         // They count memory differently, so only large bodies may tell them apart.
@@ -116,6 +120,42 @@ impl Target {
         }
         tried
     }
+}
+
+/// The view of a Metadata request says what the codec says; it refuses less, as it needs no memory.
+fn metadata_agrees(version: i16, body: &[u8]) -> bool {
+    let decoded = decode_request::<MetadataRequest>(Bytes::copy_from_slice(body), version);
+    let (view, by_view) = allocated(|| MetadataView::parse(body, version));
+    assert_eq!(by_view, 0, "the view allocated");
+    let Ok(request) = decoded else {
+        return view.is_ok() && body.len() > 1024;
+    };
+    let view = view.unwrap_or_else(|error| panic!("{error}: {version} {body:02x?}"));
+    let topics = request.topics.as_ref().map(|topics| {
+        let pairs = topics.iter().map(|topic| {
+            let name = topic.name.as_ref().map(|name| name.as_str());
+            (topic.topic_id, name)
+        });
+        pairs.collect::<Vec<_>>()
+    });
+    let seen: Vec<_> = view
+        .topics()
+        .map(|topic| (topic.topic_id.0, topic.name))
+        .collect();
+    assert_eq!(view.topic_count(), topics.as_ref().map(Vec::len));
+    assert_eq!(seen, topics.unwrap_or_default(), "{version} {body:02x?}");
+    let flags = (
+        view.allow_auto_topic_creation,
+        view.include_cluster_authorized_operations,
+        view.include_topic_authorized_operations,
+    );
+    let expected = (
+        request.allow_auto_topic_creation,
+        request.include_cluster_authorized_operations,
+        request.include_topic_authorized_operations,
+    );
+    assert_eq!(flags, expected, "{version} {body:02x?}");
+    true
 }
 
 #[test]

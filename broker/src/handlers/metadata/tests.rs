@@ -287,3 +287,13 @@ fn a_partition_without_a_leader_is_listed_with_an_error() {
         assert_eq!(partition.offline_replicas, [1]);
     }
 }
+
+#[test]
+fn thousands_of_topics_with_short_names_may_be_asked_for_in_every_version() {
+    let broker = TestBroker::new();
+    for version in all_versions() {
+        let topics = (0..20_000).map(|n| by_name(&format!("t{n:04x}")));
+        let response = ask(&broker, version, Some(topics.collect()));
+        assert_eq!(response.topics.len(), 20_000, "version {version}");
+    }
+}
