@@ -320,7 +320,7 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn a_directory_in_use_of_another_node_or_read_only_is_refused() {
+fn a_directory_in_use_or_of_another_node_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let running = start(dir.path());
     let error = refused(config(dir.path(), "PLAINTEXT://127.0.0.1:0"));

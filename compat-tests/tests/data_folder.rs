@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ottla_compat_tests::broker::{Broker, Settings};
 use ottla_compat_tests::process::{run, wait};
 use ottla_compat_tests::rust_client::{self as client, Producer, value_record};
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -149,6 +151,26 @@ fn a_read_only_folder_is_a_clear_error() -> Result<()> {
         &expect_refusal(&settings)?,
         &[&data.display().to_string(), "ead-only"],
     )
+}
+
+#[test]
+fn a_folder_without_permission_to_write_is_a_clear_error() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    let data = settings.data();
+    std::fs::create_dir_all(&data)?;
+    let allow = |mode| std::fs::set_permissions(&data, Permissions::from_mode(mode));
+    allow(0o555)?;
+    // Permissions do not bind root.
+    if std::fs::write(data.join("probe"), b"").is_ok() {
+        println!("NOT CHECKED: this user may write everywhere; the read-only mount is checked");
+        return Ok(());
+    }
+    let said = expect_refusal(&settings);
+    allow(0o755)?;
+    assert_says(&said?, &[&data.display().to_string(), "ermission denied"])?;
+    Broker::start(settings)?.stop()?;
+    Ok(())
 }
 
 #[test]
