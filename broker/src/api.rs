@@ -131,8 +131,15 @@ pub const APIS: &[Api] = &[
     Api::raw(1, "Fetch", Versions::new(4, 18), handlers::fetch::handle),
     row!(ListOffsetsRequest, 1 - 10, logs => handlers::list_offsets::handle),
     Api::raw(3, "Metadata", Versions::new(0, 13), metadata),
-    row!(FindCoordinatorRequest, 0 - 6, cluster => handlers::find_coordinator::handle),
-    row!(ListGroupsRequest, 0 - 5, cluster => handlers::list_groups::handle),
+    row!(OffsetCommitRequest, 2 - 9, groups => handlers::offset_commit::handle),
+    row!(OffsetFetchRequest, 1 - 9, groups => handlers::offset_fetch::handle),
+    row!(FindCoordinatorRequest, 0 - 6, topics => handlers::find_coordinator::handle),
+    row!(JoinGroupRequest, 0 - 9, groups => handlers::join_group::handle),
+    row!(HeartbeatRequest, 0 - 4, groups => handlers::heartbeat::handle),
+    row!(LeaveGroupRequest, 0 - 5, groups => handlers::leave_group::handle),
+    row!(SyncGroupRequest, 0 - 5, groups => handlers::sync_group::handle),
+    row!(DescribeGroupsRequest, 0 - 6, groups => handlers::describe_groups::handle),
+    row!(ListGroupsRequest, 0 - 5, groups => handlers::list_groups::handle),
     row!(ApiVersionsRequest, 0 - 4, cluster => handlers::api_versions::handle),
     row!(CreateTopicsRequest, 2 - 7, topics => handlers::create_topics::handle),
     row!(DeleteTopicsRequest, 1 - 6, topics => handlers::delete_topics::handle),
@@ -150,6 +157,7 @@ pub const APIS: &[Api] = &[
     row!(RenewDelegationTokenRequest, 1 - 2, cluster => handlers::delegation_tokens::renew),
     row!(ExpireDelegationTokenRequest, 1 - 2, cluster => handlers::delegation_tokens::expire),
     row!(DescribeDelegationTokenRequest, 1 - 3, cluster => handlers::delegation_tokens::describe),
+    row!(DeleteGroupsRequest, 0 - 2, groups => handlers::delete_groups::handle),
     row!(ElectLeadersRequest, 0 - 2, topics => handlers::elect_leaders::handle),
     row!(IncrementalAlterConfigsRequest, 0 - 1, configs => handlers::alter_configs::incremental),
     row!(
@@ -160,6 +168,7 @@ pub const APIS: &[Api] = &[
         ListPartitionReassignmentsRequest, 0 - 0,
         topics => handlers::partition_reassignments::list
     ),
+    row!(OffsetDeleteRequest, 0 - 0, groups => handlers::offset_delete::handle),
     row!(DescribeClientQuotasRequest, 0 - 1, cluster => handlers::client_quotas::describe),
     row!(AlterClientQuotasRequest, 0 - 1, cluster => handlers::client_quotas::alter),
     row!(

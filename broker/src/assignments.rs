@@ -39,8 +39,13 @@ pub fn apply(
     {
         broker.configure(image);
     }
-    for id in delta.topics_deleted.keys() {
-        delete_topic(broker, *id);
+    let deleted: Vec<String> = delta
+        .topics_deleted
+        .keys()
+        .filter_map(|id| delete_topic(broker, *id))
+        .collect();
+    if !deleted.is_empty() {
+        broker.coordinators.topics_deleted(broker, &deleted, now);
     }
     for id in delta.partitions_changed.keys() {
         if let Some(topic) = image.topics.by_id(*id) {
@@ -85,11 +90,13 @@ fn host_topic(broker: &Arc<Broker>, image: &MetadataImage, topic: &TopicImage) {
         .collect();
     if opened {
         let (name, id) = (Arc::clone(&topic.name), topic.id);
-        broker.partitions.insert(Arc::new(HostedTopic {
+        let hosted = Arc::new(HostedTopic {
             name,
             id,
             partitions,
-        }));
+        });
+        broker.partitions.insert(Arc::clone(&hosted));
+        broker.coordinators.host(broker, &hosted);
     }
 }
 
@@ -129,15 +136,16 @@ pub fn partition(
     })
 }
 
-fn delete_topic(broker: &Broker, id: TopicId) {
-    let Some(topic) = broker.partitions.remove(id) else {
-        return;
-    };
+/// Its name, if it was here.
+fn delete_topic(broker: &Broker, id: TopicId) -> Option<String> {
+    let topic = broker.partitions.remove(id)?;
+    broker.coordinators.unhost(&topic.name);
     for partition in topic.partitions.iter().flatten() {
         partition.forget();
         let name = TopicPartition::new(Arc::clone(&topic.name), partition.index);
         remove_log(broker, &name);
     }
+    Some(topic.name.to_string())
 }
 
 fn remove_log(broker: &Broker, name: &TopicPartition) {

@@ -18,6 +18,7 @@ use rand::rngs::StdRng;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::coordinators::Coordinators;
 use crate::fetch_session::FetchSessions;
 use crate::flusher::FlushQueue;
 use crate::metadata::MetadataCache;
@@ -62,6 +63,7 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     pub log_dirs: LogDirs,
     pub producer_ids: ProducerIds,
+    pub coordinators: Coordinators,
     /// What the newest batches of all partitions may take in memory.
     pub tail_budget: Arc<TailBudget>,
     /// What requests that are still arriving may take.
@@ -123,6 +125,13 @@ pub struct Producers<'a> {
     pub producer_ids: &'a ProducerIds,
 }
 
+/// Groups and their offsets: the APIs from OffsetCommit to ListGroups, DeleteGroups, OffsetDelete.
+#[derive(Clone, Copy)]
+pub struct Groups<'a> {
+    pub coordinators: &'a Coordinators,
+    pub metadata: &'a MetadataCache,
+}
+
 /// What a broker cannot make itself.
 pub struct Seams {
     pub config: Arc<Config>,
@@ -153,6 +162,7 @@ impl Broker {
             metrics: seams.metrics,
             log_dirs: seams.log_dirs,
             producer_ids: ProducerIds::default(),
+            coordinators: Coordinators::new(&*seams.clock),
             tail_budget: TailBudget::new(tail_bytes),
             strangers: Strangers::default(),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),
@@ -212,6 +222,13 @@ impl Broker {
             metrics: &self.metrics,
             log_dirs: &self.log_dirs,
             rng: &self.rng,
+        }
+    }
+
+    pub fn groups(&self) -> Groups<'_> {
+        Groups {
+            coordinators: &self.coordinators,
+            metadata: &self.metadata,
         }
     }
 

@@ -35,6 +35,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ottla_coordinator::GroupLimits;
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -42,6 +44,14 @@ pub enum LogFormat {
     Auto,
     Text,
     Json,
+}
+
+/// How the topic of the group coordinators is created; its rows set it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OffsetsTopic {
+    pub partitions: i32,
+    pub replication_factor: i16,
+    pub segment_bytes: i32,
 }
 
 /// Everything the broker reads from its configuration, typed. Fields carry the names of their keys;
@@ -62,6 +72,8 @@ pub struct Config {
     pub broker_rack: Option<String>,
 
     pub num_partitions: i32,
+    pub group_limits: GroupLimits,
+    pub offsets_topic: OffsetsTopic,
     pub default_replication_factor: i32,
     pub auto_create_topics: bool,
     pub delete_topics: bool,
@@ -177,6 +189,8 @@ impl Config {
             log_dirs: Vec::new(),
             broker_rack: None,
             num_partitions: 0,
+            group_limits: GroupLimits::default(),
+            offsets_topic: OffsetsTopic::default(),
             default_replication_factor: 0,
             auto_create_topics: false,
             delete_topics: false,

@@ -14,6 +14,7 @@ pub mod config;
 pub mod connection;
 pub mod context;
 pub mod controller_driver;
+pub mod coordinators;
 pub mod errors;
 pub mod fetch_session;
 pub mod flusher;

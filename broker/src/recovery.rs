@@ -167,11 +167,13 @@ impl Recovery {
                 .map(|(index, _)| opened.remove(&(topic.id, index)))
                 .collect();
             let (name, id) = (Arc::clone(&topic.name), topic.id);
-            self.broker.partitions.insert(Arc::new(HostedTopic {
+            let hosted = Arc::new(HostedTopic {
                 name,
                 id,
                 partitions,
-            }));
+            });
+            self.broker.partitions.insert(Arc::clone(&hosted));
+            self.broker.coordinators.host(&self.broker, &hosted);
         }
     }
 }

@@ -96,6 +96,7 @@ pub struct Running {
     accepting: Vec<JoinHandle<io::Result<()>>>,
     controller: Crew,
     flushers: Crew,
+    groups: Crew,
     housekeeper: Crew,
     runtime: Option<Runtime>,
     readiness: Arc<Readiness>,
@@ -141,6 +142,7 @@ impl Broker {
         let mut crews = Crews::start(&broker, driver, failed.0)?;
         recover(&broker, &readiness)?;
         crews.housekeeper(&broker)?;
+        crews.groups(&broker)?;
         let runtime = data_runtime(&config).map_err(StartError::Threads)?;
         let shutdown = watch::Sender::new(false);
         let kafka = bound
@@ -158,6 +160,7 @@ impl Broker {
             failed: failed.1,
             accepting,
             controller: crews.controller,
+            groups: crews.groups,
             flushers: crews.flushers,
             housekeeper: crews.housekeeper,
             runtime: Some(runtime),
@@ -204,6 +207,7 @@ impl Running {
     pub fn stop(mut self) -> Result<(), StopError> {
         self.readiness.enter(Phase::Stopping);
         self.end_connections();
+        self.groups.stop();
         self.controller.stop();
         self.flushers.stop();
         self.housekeeper.stop();
@@ -240,6 +244,7 @@ impl Drop for Running {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
+        self.groups.stop();
         self.controller.stop();
         self.flushers.stop();
         self.housekeeper.stop();
@@ -400,6 +405,7 @@ fn in_parallel(helpers: usize, work: impl Fn() + Sync) {
 
 struct Crews {
     controller: Crew,
+    groups: Crew,
     flushers: Crew,
     housekeeper: Crew,
 }
@@ -447,9 +453,23 @@ impl Crews {
             .map_err(StartError::Threads)?;
         Ok(Crews {
             controller,
+            groups: Crew::new(),
             flushers,
             housekeeper: Crew::new(),
         })
+    }
+
+    /// The clock of the groups: sessions, rebalances, offsets that expire.
+    fn groups(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        let bell = self.groups.bell();
+        broker.coordinators.on_alarm(move || bell.ring());
+        let broker = Arc::clone(broker);
+        let work = move || {
+            let now = broker.clock.now();
+            let next = broker.coordinators.tick(&broker, now);
+            Some(next.unwrap_or(now + LONG))
+        };
+        self.groups.add("groups", work).map_err(StartError::Threads)
     }
 
     fn housekeeper(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {

@@ -88,6 +88,7 @@ impl Node {
     pub(crate) fn tick(&mut self) {
         let now = self.broker.clock.now();
         self.broker.flush.ring_timers(now);
+        self.broker.coordinators.tick(&self.broker, now);
         if now >= self.next_housekeeping {
             self.next_housekeeping = self.housekeeper.run(&self.broker, now);
         }

@@ -1,16 +1,38 @@
-//! ListGroups: the groups this broker coordinates. It coordinates none yet; tools that list the
-//! configuration of groups ask for them first.
+//! ListGroups: the groups of all coordinators of this broker, with their states and types.
 
+use ottla_coordinator::command::ListFilter;
+use ottla_protocol::messages::list_groups_response::ListedGroup;
 use ottla_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 
-use crate::broker::Cluster;
+use super::groups::{group_id, owned_text};
+use super::wire::text;
+use crate::broker::Groups;
 use crate::context::RequestContext;
 use crate::reply::Reply;
 
 pub fn handle(
-    _cluster: Cluster<'_>,
+    groups: Groups<'_>,
     _ctx: &RequestContext<'_>,
-    _request: ListGroupsRequest,
+    request: ListGroupsRequest,
 ) -> Reply<ListGroupsResponse> {
-    Reply::Now(ListGroupsResponse::default())
+    let filter = ListFilter {
+        states: request.states_filter.iter().map(owned_text).collect(),
+        types: request.types_filter.iter().map(owned_text).collect(),
+    };
+    let mut listed = Vec::new();
+    for shard in groups.coordinators.all() {
+        let read = groups
+            .coordinators
+            .read(&shard, |machine| machine.list(&filter));
+        listed.extend(read.result);
+    }
+    listed.sort_by(|a, b| a.group.cmp(&b.group));
+    let listed = listed.into_iter().map(|group| {
+        ListedGroup::default()
+            .with_group_id(group_id(&group.group))
+            .with_protocol_type(text(group.protocol_type))
+            .with_group_state(text(group.state))
+            .with_group_type(text(group.group_type))
+    });
+    Reply::Now(ListGroupsResponse::default().with_groups(listed.collect()))
 }

@@ -70,11 +70,47 @@ impl Partition {
         (now, now_ms): (Instant, i64),
         wait: Option<&mut LazyWait<'_>>,
     ) -> Result<Appended, PartitionError> {
+        self.append_from(
+            Origin::Client { produce_version },
+            batch,
+            (now, now_ms),
+            wait,
+        )
+    }
+
+    /// Appends a batch of the broker's own; see [`Partition::watch_commit`].
+    pub fn append_own(
+        &self,
+        batch: RecordBatch,
+        times: (Instant, i64),
+    ) -> Result<Appended, PartitionError> {
+        self.append_from(Origin::Coordinator, batch, times, None)
+    }
+
+    /// Tells `wait` when everything before `end_offset` is committed, or never will be; false when
+    /// there is nothing to wait for.
+    pub fn watch_commit(&self, end_offset: Offset, wait: &Arc<ProduceWait>) -> bool {
+        self.with(|inner, _| {
+            let pending = inner.log().is_ok() && inner.state.high_watermark() < end_offset;
+            if pending {
+                inner.await_commit(end_offset, Arc::clone(wait));
+            }
+            pending
+        })
+    }
+
+    fn append_from(
+        &self,
+        origin: Origin,
+        batch: RecordBatch,
+        (now, now_ms): (Instant, i64),
+        wait: Option<&mut LazyWait<'_>>,
+    ) -> Result<Appended, PartitionError> {
         self.with(|inner, effects| {
             let at = AppendAt {
                 leader_epoch: inner.state.leader_epoch(),
                 now_ms,
-                origin: Origin::Client { produce_version },
+                origin,
             };
             inner.used = true;
             let done = inner.log_mut()?.append(batch, &at)?;

@@ -135,26 +135,26 @@ pub(super) const KEYS: &[Key] = &[
         "Wait of an empty classic group for more members before its first rebalance.",
     )
     .at_least(0)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.initial_rebalance_delay_ms = v.i32()),
     int(
         "group.max.session.timeout.ms",
         "1800000",
         "Largest session timeout that a member of a classic group may ask for.",
     )
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.max_session_timeout_ms = v.i32()),
     int(
         "group.max.size",
         "2147483647",
         "Most members of a classic group.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.max_size = usize::try_from(v.i32()).unwrap_or(0)),
     int(
         "group.min.session.timeout.ms",
         "6000",
         "Smallest session timeout that a member of a classic group may ask for.",
     )
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.min_session_timeout_ms = v.i32()),
     int(
         "group.share.assignment.interval.ms",
         "1000",
@@ -400,7 +400,9 @@ pub(super) const KEYS: &[Key] = &[
         "4096",
         "Longest text that a commit may carry with an offset.",
     )
-    .without_effect(why::GROUPS),
+    .sets(|c, v| {
+        c.group_limits.offset_metadata_max_bytes = usize::try_from(v.i32()).unwrap_or(0);
+    }),
     int(
         "offsets.commit.timeout.ms",
         "5000",
@@ -428,7 +430,7 @@ pub(super) const KEYS: &[Key] = &[
         "Minutes for which the offsets of a group without members are kept.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.offsets_retention_ms = v.integer() * 60_000),
     int(
         "offsets.topic.compression.codec",
         "0",
@@ -442,21 +444,23 @@ pub(super) const KEYS: &[Key] = &[
         "Partitions of the offsets topic.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.offsets_topic.partitions = v.i32()),
     short(
         "offsets.topic.replication.factor",
         "3",
         "Replicas of the offsets topic; at most as many as there are brokers.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| {
+        c.offsets_topic.replication_factor = i16::try_from(v.integer()).unwrap_or(i16::MAX);
+    }),
     int(
         "offsets.topic.segment.bytes",
         "104857600",
         "Segment size of the offsets topic.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.offsets_topic.segment_bytes = v.i32()),
     int(
         "share.coordinator.append.linger.ms",
         "-1",

@@ -1,0 +1,321 @@
+//! Hosts the group coordinators: one machine per partition of `__consumer_offsets` that this
+//! broker leads, with the partition's log as its journal.
+//!
+//! A command runs as a *turn*: under the shard's lock the machine decides, appends and applies.
+//! Its answers leave when the high watermark has passed everything the shard had written by then,
+//! so nobody is told what a crash could take back. Lock order: a shard, then its partition.
+//!
+//! Time is the wall clock as it stood when the broker was made plus what the monotonic clock has
+//! counted since: sessions do not end because somebody set the clock.
+
+mod journal;
+mod load;
+mod parked;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use ottla_coordinator::records::partition_of;
+use ottla_coordinator::turn::GroupEvent;
+use ottla_coordinator::{Answer, GroupCoordinator, Token, Turn};
+use ottla_protocol::error::ErrorCode;
+use ottla_protocol::types::Offset;
+use parking_lot::{Mutex, RwLock};
+use rand::Rng;
+use uuid::Builder;
+
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::partition::Partition;
+use crate::partition::map::HostedTopic;
+use journal::LogJournal;
+pub use parked::{Ends, Slot, await_answer, when_committed};
+
+/// The topic whose partitions are the coordinators' logs.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// One coordinator and its partition.
+pub struct Shard {
+    partition: Arc<Partition>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    machine: GroupCoordinator,
+    waiting: HashMap<Token, Arc<Slot>>,
+    /// The end of what the machine has written.
+    end: Offset,
+    /// False once the partition is gone.
+    open: bool,
+}
+
+/// What a turn gave back, and up to where its partition must be committed before it counts.
+pub struct Turned<T> {
+    pub result: T,
+    pub end: Offset,
+}
+
+/// The coordinators of this broker.
+pub struct Coordinators {
+    shards: RwLock<BTreeMap<i32, Arc<Shard>>>,
+    /// Partitions of the topic; 0 while it does not exist.
+    partitions: AtomicI32,
+    tokens: AtomicU64,
+    /// The deadline somebody is waiting for, in milliseconds; `i64::MAX`: none.
+    alarm_ms: Mutex<i64>,
+    on_alarm: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    anchor: (Instant, i64),
+}
+
+impl Coordinators {
+    pub fn new(clock: &dyn Clock) -> Coordinators {
+        Coordinators {
+            shards: RwLock::default(),
+            partitions: AtomicI32::new(0),
+            tokens: AtomicU64::new(0),
+            alarm_ms: Mutex::new(i64::MAX),
+            on_alarm: OnceLock::new(),
+            anchor: (clock.now(), clock.wall_ms()),
+        }
+    }
+
+    /// `wake` is called when a deadline comes earlier than the one [`Coordinators::tick`] named.
+    pub fn on_alarm(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_alarm.set(Box::new(wake));
+    }
+
+    fn now_ms(&self, now: Instant) -> i64 {
+        let since = now.saturating_duration_since(self.anchor.0);
+        let since_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        self.anchor.1.saturating_add(since_ms)
+    }
+
+    fn instant(&self, at_ms: i64) -> Instant {
+        let since_ms = u64::try_from(at_ms.saturating_sub(self.anchor.1)).unwrap_or(0);
+        self.anchor.0 + Duration::from_millis(since_ms)
+    }
+
+    /// Loads the coordinators of partitions that are new here. Reads their logs.
+    pub fn host(&self, broker: &Broker, topic: &HostedTopic) {
+        if &*topic.name != OFFSETS_TOPIC {
+            return;
+        }
+        let now = broker.clock.now();
+        for partition in topic.partitions.iter().flatten() {
+            let known = self.shards.read().get(&partition.index).cloned();
+            if known.is_some_and(|shard| Arc::ptr_eq(&shard.partition, partition)) {
+                continue;
+            }
+            let Some((mut machine, end)) = load::load(partition) else {
+                continue;
+            };
+            machine.finish_loading(self.now_ms(now));
+            let deadline = machine.next_deadline_ms();
+            let shard = Shard {
+                partition: Arc::clone(partition),
+                inner: Mutex::new(Inner {
+                    machine,
+                    waiting: HashMap::new(),
+                    end,
+                    open: true,
+                }),
+            };
+            self.shards.write().insert(partition.index, Arc::new(shard));
+            self.expect(deadline);
+        }
+        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        self.partitions.store(partitions, Ordering::Release);
+    }
+
+    /// The topic is deleted: its coordinators end, who waits is told to look elsewhere.
+    pub fn unhost(&self, topic: &str) {
+        if topic != OFFSETS_TOPIC {
+            return;
+        }
+        self.partitions.store(0, Ordering::Release);
+        let shards = std::mem::take(&mut *self.shards.write());
+        for shard in shards.into_values() {
+            let mut inner = shard.inner.lock();
+            inner.open = false;
+            let waiting = std::mem::take(&mut inner.waiting);
+            drop(inner);
+            for slot in waiting.into_values() {
+                slot.waiter().fire();
+            }
+        }
+    }
+
+    /// The topic exists, so every group has a coordinator.
+    pub fn exist(&self) -> bool {
+        self.partitions.load(Ordering::Acquire) > 0
+    }
+
+    /// The coordinator of a group; NOT_COORDINATOR when it is not here.
+    pub fn of(&self, group: &str) -> Result<Arc<Shard>, ErrorCode> {
+        let partitions = self.partitions.load(Ordering::Acquire);
+        if partitions == 0 {
+            return Err(ErrorCode::NOT_COORDINATOR);
+        }
+        let index = partition_of(group, partitions);
+        let shard = self.shards.read().get(&index).cloned();
+        shard.ok_or(ErrorCode::NOT_COORDINATOR)
+    }
+
+    pub fn all(&self) -> Vec<Arc<Shard>> {
+        self.shards.read().values().cloned().collect()
+    }
+
+    /// Runs one command on a shard's machine; see the module's documentation.
+    pub fn turn<T>(
+        &self,
+        broker: &Broker,
+        shard: &Shard,
+        now: Instant,
+        command: impl FnOnce(&mut GroupCoordinator, &mut Turn<'_>) -> T,
+    ) -> Turned<T> {
+        self.turn_waiting(broker, shard, now, None, command)
+    }
+
+    /// The same for a command whose answer may come later, to `slot`.
+    pub fn turn_for<T>(
+        &self,
+        broker: &Broker,
+        shard: &Shard,
+        now: Instant,
+        slot: &Arc<Slot>,
+        command: impl FnOnce(&mut GroupCoordinator, &mut Turn<'_>, Token) -> T,
+    ) -> Turned<T> {
+        let token = Token(self.tokens.fetch_add(1, Ordering::Relaxed));
+        let waits = Some((token, Arc::clone(slot)));
+        self.turn_waiting(broker, shard, now, waits, |machine, turn| {
+            command(machine, turn, token)
+        })
+    }
+
+    fn turn_waiting<T>(
+        &self,
+        broker: &Broker,
+        shard: &Shard,
+        now: Instant,
+        waits: Option<(Token, Arc<Slot>)>,
+        command: impl FnOnce(&mut GroupCoordinator, &mut Turn<'_>) -> T,
+    ) -> Turned<T> {
+        let config = broker.live_config();
+        let mut new_id = || Builder::from_random_bytes(broker.rng.lock().random()).into_uuid();
+        let mut inner = shard.inner.lock();
+        inner.waiting.extend(waits);
+        let mut journal = LogJournal::new(broker, &shard.partition, now);
+        let limits = &config.group_limits;
+        let now_ms = self.now_ms(now);
+        let mut turn = Turn::new(now_ms, limits, &mut journal, &mut new_id);
+        let result = command(&mut inner.machine, &mut turn);
+        let (answers, events) = (turn.answers, turn.events);
+        inner.end = journal.end().unwrap_or(inner.end);
+        let end = inner.end;
+        let answered = take_slots(&mut inner, answers);
+        let deadline = inner.machine.next_deadline_ms();
+        drop(inner);
+        for (slot, answer) in answered {
+            slot.fill(answer, end, &shard.partition);
+        }
+        self.expect(deadline);
+        for event in events {
+            tell(broker, &event);
+        }
+        Turned { result, end }
+    }
+
+    /// Reads a shard's machine: what is read counts once the shard is committed up to `end`.
+    pub fn read<T>(&self, shard: &Shard, look: impl FnOnce(&GroupCoordinator) -> T) -> Turned<T> {
+        let inner = shard.inner.lock();
+        Turned {
+            result: look(&inner.machine),
+            end: inner.end,
+        }
+    }
+
+    fn expect(&self, deadline_ms: Option<i64>) {
+        let Some(deadline_ms) = deadline_ms else {
+            return;
+        };
+        let mut alarm_ms = self.alarm_ms.lock();
+        if deadline_ms >= *alarm_ms {
+            return;
+        }
+        *alarm_ms = deadline_ms;
+        drop(alarm_ms);
+        if let Some(wake) = self.on_alarm.get() {
+            wake();
+        }
+    }
+
+    /// Carries out what is due; returns when the next thing is. Call it again then, and when the
+    /// alarm rings.
+    pub fn tick(&self, broker: &Broker, now: Instant) -> Option<Instant> {
+        let now_ms = self.now_ms(now);
+        if *self.alarm_ms.lock() > now_ms {
+            return self.next_tick();
+        }
+        *self.alarm_ms.lock() = i64::MAX;
+        for shard in self.all() {
+            let due = self.read(&shard, GroupCoordinator::next_deadline_ms).result;
+            if due.is_some_and(|due_ms| due_ms <= now_ms) {
+                self.turn(broker, &shard, now, |machine, turn| machine.tick(turn));
+            } else {
+                self.expect(due);
+            }
+        }
+        self.next_tick()
+    }
+
+    /// When [`Coordinators::tick`] wants to be called.
+    pub fn next_tick(&self) -> Option<Instant> {
+        let alarm_ms = *self.alarm_ms.lock();
+        (alarm_ms < i64::MAX).then(|| self.instant(alarm_ms))
+    }
+
+    /// Offsets of deleted topics are dropped, so that a new topic of the name starts anew.
+    pub fn topics_deleted(&self, broker: &Broker, topics: &[String], now: Instant) {
+        for shard in self.all() {
+            self.turn(broker, &shard, now, |machine, turn| {
+                machine.topics_deleted(turn, topics);
+            });
+        }
+    }
+}
+
+fn take_slots(inner: &mut Inner, answers: Vec<(Token, Answer)>) -> Vec<(Arc<Slot>, Answer)> {
+    let slots = answers.into_iter().filter_map(|(token, answer)| {
+        let slot = inner.waiting.remove(&token);
+        debug_assert!(slot.is_some(), "an answer to nobody: {answer:?}");
+        Some((slot?, answer))
+    });
+    slots.collect()
+}
+
+fn tell(_broker: &Broker, event: &GroupEvent) {
+    match event {
+        GroupEvent::RebalanceStarted { group, reason } => {
+            tracing::info!(group, reason, "a group rebalances");
+        }
+        GroupEvent::GenerationCompleted {
+            group,
+            generation,
+            members,
+        } => tracing::info!(group, generation, members, "everybody has joined a group"),
+        GroupEvent::MemberExpired {
+            group,
+            member,
+            reason,
+        } => tracing::info!(group, member, reason, "a member was removed from its group"),
+        GroupEvent::OffsetsExpired { group, count } => {
+            tracing::info!(
+                group,
+                count,
+                "offsets were dropped: they are past their retention"
+            );
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! OffsetCommit: answered when the offsets are committed to the coordinator's log. Partitions that
+//! do not exist are refused one by one.
+
+use ottla_controller::MetadataImage;
+use ottla_coordinator::command::{CommitOffsets, CommittedOffset, TopicPartitionId};
+use ottla_protocol::error::ErrorCode;
+use ottla_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use ottla_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
+
+use super::groups::{member, owned_text, turn};
+use super::wire::wire_name;
+use crate::broker::Groups;
+use crate::context::RequestContext;
+use crate::coordinators::when_committed;
+use crate::reply::Reply;
+
+pub fn handle(
+    groups: Groups<'_>,
+    ctx: &RequestContext<'_>,
+    request: OffsetCommitRequest,
+) -> Reply<OffsetCommitResponse> {
+    let image = groups.metadata.image();
+    let mut results = Vec::new();
+    let mut offsets = Vec::new();
+    for topic in &request.topics {
+        for asked in &topic.partitions {
+            let Some(topic_id) = existing(&image, &topic.name.0, asked.partition_index) else {
+                results.push(Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+                continue;
+            };
+            results.push(None);
+            let partition = TopicPartitionId {
+                topic: owned_text(&topic.name.0),
+                topic_id,
+                partition: asked.partition_index,
+            };
+            let metadata = asked.committed_metadata.as_ref();
+            let committed = CommittedOffset {
+                offset: Offset(asked.committed_offset),
+                leader_epoch: LeaderEpoch(asked.committed_leader_epoch),
+                metadata: metadata.map(owned_text).unwrap_or_default(),
+            };
+            offsets.push((partition, committed));
+        }
+    }
+    let command = CommitOffsets {
+        group: owned_text(&request.group_id.0),
+        member: member(
+            &request.member_id,
+            request.group_instance_id.as_ref(),
+            request.generation_id_or_member_epoch,
+        ),
+        retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
+        offsets,
+    };
+    let committed = turn(ctx, &request.group_id.0, |machine, turn| {
+        machine.commit(turn, command)
+    });
+    match committed {
+        Ok((shard, turned)) => {
+            let response = response(&request, results, turned.result);
+            when_committed(ctx, vec![(shard, turned.end)], response, refuse_all)
+        }
+        Err(error) => Reply::Now(response(&request, results, Err(error))),
+    }
+}
+
+/// The id of a topic that has this partition.
+pub(super) fn existing(image: &MetadataImage, topic: &str, partition: i32) -> Option<TopicId> {
+    let topic = image.topics.by_name(topic)?;
+    let partition = usize::try_from(partition).ok()?;
+    (partition < topic.partitions.len()).then_some(topic.id)
+}
+
+fn response(
+    request: &OffsetCommitRequest,
+    refused: Vec<Option<ErrorCode>>,
+    committed: Result<Vec<ErrorCode>, ErrorCode>,
+) -> OffsetCommitResponse {
+    let mut committed = committed.map(Vec::into_iter);
+    let mut refused = refused.into_iter();
+    let mut result = || match refused.next().flatten() {
+        Some(error) => error,
+        None => match &mut committed {
+            Ok(each) => each.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR),
+            Err(all) => *all,
+        },
+    };
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter().map(|asked| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(asked.partition_index)
+                .with_error_code(result().0)
+        });
+        let partitions = partitions.collect();
+        topics.push(
+            OffsetCommitResponseTopic::default()
+                .with_name(wire_name(&topic.name.0))
+                .with_partitions(partitions),
+        );
+    }
+    OffsetCommitResponse::default().with_topics(topics)
+}
+
+fn refuse_all(mut response: OffsetCommitResponse, error: ErrorCode) -> OffsetCommitResponse {
+    for partition in response.topics.iter_mut().flat_map(|t| &mut t.partitions) {
+        if partition.error_code == ErrorCode::NONE.0 {
+            partition.error_code = error.0;
+        }
+    }
+    response
+}
