@@ -286,6 +286,9 @@ impl Coordinators {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 fn take_slots(inner: &mut Inner, answers: Vec<(Token, Answer)>) -> Vec<(Arc<Slot>, Answer)> {
     let slots = answers.into_iter().filter_map(|(token, answer)| {
         let slot = inner.waiting.remove(&token);

@@ -19,6 +19,7 @@ use ottla_protocol::types::{Offset, TopicId};
 use ottla_storage::log::AppendError;
 
 use super::hosted;
+use super::wire::is_internal;
 use crate::broker::Broker;
 use crate::clock::deadline_after_ms;
 use crate::config::ListenerName;
@@ -33,6 +34,9 @@ use crate::reply::{Answer, CloseReason, Parked, Reply};
 
 /// The first version in which topics are given by id.
 const TOPIC_ID_FROM: i16 = 13;
+
+/// The one client id that may write to internal topics, as in Kafka.
+const ADMIN_CLIENT: &str = "__admin_client";
 
 pub fn handle(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
     let view = match ProduceView::parse(&body, ctx.version) {
@@ -147,7 +151,14 @@ fn append_all(
     let mut records = Records { body, consumed: 0 };
     let now_ms = logs.clock.wall_ms();
     for (topic, (key, hosted)) in view.topics().iter().zip(topics) {
+        let name = hosted.as_ref().map_or("", |hosted| &hosted.name);
+        let refused = is_internal(name) && ctx.client_id != Some(ADMIN_CLIENT);
         for asked in view.partitions(topic) {
+            if refused {
+                let error = ErrorCode::INVALID_TOPIC_EXCEPTION;
+                produce.partitions.push(Outcome::failed(asked.index, error));
+                continue;
+            }
             let outcome = match hosted::partition(&logs, &key, hosted.as_deref(), asked.index) {
                 Ok(partition) => {
                     let batch = records.take(asked, view.acks);

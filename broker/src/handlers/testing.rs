@@ -258,6 +258,8 @@ impl TestBroker {
         let answer = match self.dispatch(listener, version, &request) {
             Reply::Now(answer) => answer,
             Reply::Parked(mut parked) => {
+                // The disk works meanwhile.
+                while self.broker.flush.run_one() {}
                 assert!(parked.waiter().fired(), "the request waits for something");
                 parked.resume(self.now).unwrap()
             }
