@@ -141,8 +141,7 @@ impl Broker {
         let failed = watch::channel(None);
         let mut crews = Crews::start(&broker, driver, failed.0)?;
         recover(&broker, &readiness)?;
-        crews.housekeeper(&broker)?;
-        crews.groups(&broker)?;
+        crews.after_recovery(&broker)?;
         let runtime = data_runtime(&config).map_err(StartError::Threads)?;
         let shutdown = watch::Sender::new(false);
         let kafka = bound
@@ -457,6 +456,12 @@ impl Crews {
             flushers,
             housekeeper: Crew::new(),
         })
+    }
+
+    /// Those that work on opened logs.
+    fn after_recovery(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        self.housekeeper(broker)?;
+        self.groups(broker)
     }
 
     /// The clock of the groups: sessions, rebalances, offsets that expire.

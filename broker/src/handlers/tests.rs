@@ -35,7 +35,16 @@ fn every_answer_fits_every_version_it_is_served_in() {
         broker,
         MetadataRequest
         FindCoordinatorRequest
+        OffsetCommitRequest
+        OffsetFetchRequest
+        JoinGroupRequest
+        HeartbeatRequest
+        LeaveGroupRequest
+        SyncGroupRequest
+        DescribeGroupsRequest
         ListGroupsRequest
+        DeleteGroupsRequest
+        OffsetDeleteRequest
         CreateTopicsRequest
         DeleteTopicsRequest
         DescribeAclsRequest

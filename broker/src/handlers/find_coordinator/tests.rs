@@ -1,5 +1,5 @@
-//! Groups have a coordinator from the first question on; transactions have none yet, and clients are
-//! told so in words they understand.
+//! Groups have a coordinator from the first question on; transactions have none yet, and clients
+//! are told so in words they understand.
 #![allow(clippy::unwrap_used)]
 
 use ottla_protocol::messages::{FindCoordinatorRequest, StrBytes};
