@@ -12,7 +12,7 @@ mod journal;
 mod load;
 mod parked;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ pub struct Shard {
 
 struct Inner {
     machine: GroupCoordinator,
-    waiting: HashMap<Token, Arc<Slot>>,
+    waiting: BTreeMap<Token, Arc<Slot>>,
     /// The end of what the machine has written.
     end: Offset,
     /// False once the partition is gone.
@@ -117,7 +117,7 @@ impl Coordinators {
                 partition: Arc::clone(partition),
                 inner: Mutex::new(Inner {
                     machine,
-                    waiting: HashMap::new(),
+                    waiting: BTreeMap::new(),
                     end,
                     open: true,
                 }),

@@ -188,7 +188,7 @@ impl World {
             }
             Answer::Sync(reply) => {
                 if reply.error == ErrorCode::NONE {
-                    assert_eq!(reply.assignment.is_empty(), false, "everybody is assigned");
+                    assert!(!reply.assignment.is_empty(), "everybody is assigned");
                     actor.doing = Doing::Member;
                     self.stable += 1;
                 }
@@ -249,8 +249,8 @@ impl World {
             protocols: vec![("range".to_owned(), Bytes::copy_from_slice(&metadata))],
             session_timeout_ms: SESSION_MS,
             rebalance_timeout_ms: REBALANCE_MS,
-            requires_known_member_id: who % 2 == 0,
-            supports_skipping_assignment: who % 5 == 0,
+            requires_known_member_id: who.is_multiple_of(2),
+            supports_skipping_assignment: who.is_multiple_of(5),
             reason: None,
         };
         self.turn(|c, turn| c.join(turn, token, request));

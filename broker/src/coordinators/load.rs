@@ -74,7 +74,7 @@ fn replay_batches(partition: &Arc<Partition>, mut bytes: Bytes, machine: &mut Gr
             tracing::warn!(?partition, "bytes of the offsets topic are not a batch");
             return;
         };
-        let size_bytes = view.size_bytes() as usize;
+        let size_bytes = view.size_bytes();
         if !view.is_control() {
             replay_batch(partition, view, machine);
         }

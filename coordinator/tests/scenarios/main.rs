@@ -250,7 +250,7 @@ impl Story {
             self.run(line);
         }
         let deadline = self.coordinator.next_deadline_ms();
-        let deadline = deadline.map_or("never".to_owned(), |at_ms| at_ms.to_string());
+        let deadline = deadline.map_or_else(|| "never".to_owned(), |at_ms| at_ms.to_string());
         writeln!(self.log.out, "wakes: {deadline}").unwrap();
         show::short(&std::mem::take(&mut self.log.out))
     }
@@ -263,7 +263,7 @@ fn commit(words: &mut Words) -> CommitOffsets {
     let metadata = match words.get("metadata_len") {
         Some(len) => words
             .get("fill")
-            .unwrap_or("x".to_owned())
+            .unwrap_or_else(|| "x".to_owned())
             .repeat(len.parse().unwrap()),
         None => words.get("metadata").unwrap_or_default(),
     };

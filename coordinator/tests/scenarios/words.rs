@@ -44,7 +44,9 @@ impl Words {
 
     pub(crate) fn join(&mut self) -> JoinGroup {
         let group = self.next();
-        let protocols = self.get("protocols").unwrap_or("range:t".to_owned());
+        let protocols = self
+            .get("protocols")
+            .unwrap_or_else(|| "range:t".to_owned());
         let protocols = protocols
             .split(';')
             .filter(|text| !text.is_empty())
@@ -55,10 +57,10 @@ impl Words {
             member_id: long(&self.get("member").unwrap_or_default()),
             instance_id: self.get("instance"),
             client: Client {
-                id: self.get("client").unwrap_or("c".to_owned()),
+                id: self.get("client").unwrap_or_else(|| "c".to_owned()),
                 host: "/127.0.0.1".to_owned(),
             },
-            protocol_type: self.get("type").unwrap_or("consumer".to_owned()),
+            protocol_type: self.get("type").unwrap_or_else(|| "consumer".to_owned()),
             session_timeout_ms: self.number("session", 10_000),
             rebalance_timeout_ms: self.number("rebalance", 60_000),
             requires_known_member_id: !self.flag("v3"),
