@@ -17,6 +17,9 @@ use crate::context::RequestContext;
 use crate::coordinators::when_committed;
 use crate::reply::Reply;
 
+/// From here the generation may be the epoch of a consumer group's member.
+const MEMBER_EPOCH_FROM: i16 = 9;
+
 pub fn handle(
     groups: Groups<'_>,
     ctx: &RequestContext<'_>,
@@ -53,6 +56,7 @@ pub fn handle(
             request.group_instance_id.as_ref(),
             request.generation_id_or_member_epoch,
         ),
+        knows_member_epochs: ctx.version >= MEMBER_EPOCH_FROM,
         retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
         offsets,
     };

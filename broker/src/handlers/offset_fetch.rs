@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ottla_coordinator::command::FetchedOffset;
+use ottla_coordinator::command::{FetchOffsets, FetchedOffset};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -11,7 +11,7 @@ use ottla_protocol::messages::offset_fetch_response::{
 };
 use ottla_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 
-use super::groups::{group_id, owned_text};
+use super::groups::{group_id, optional_text, owned_text};
 use super::wire::{text, wire_name};
 use crate::broker::Groups;
 use crate::context::RequestContext;
@@ -24,9 +24,6 @@ const GROUPS_FROM: i16 = 8;
 const ALL_TOPICS_FROM: i16 = 2;
 /// From here there is an error for the whole group; before only for each partition.
 const GROUP_ERROR_FROM: i16 = 2;
-
-/// A group and what is wanted of it; `None`: everything.
-type Wanted = (String, Option<Vec<(String, i32)>>);
 
 struct Found {
     group: String,
@@ -42,20 +39,20 @@ pub fn handle(
     let version = ctx.version;
     let mut ends: Ends = Vec::new();
     let mut found = Vec::new();
-    for (group, partitions) in wanted(version, &request) {
-        let read = match groups.coordinators.of(&group) {
+    for wanted in wanted(version, &request) {
+        let read = match groups.coordinators.of(&wanted.group) {
             Ok(shard) => {
-                let read = groups.coordinators.read(&shard, |machine| {
-                    machine.fetch_offsets(&group, partitions.as_deref())
-                });
+                let read = groups
+                    .coordinators
+                    .read(&shard, |machine| machine.fetch_offsets(&wanted));
                 ends.push((shard, read.end));
-                Ok(read.result)
+                read.result
             }
             Err(error) => Err(error),
         };
         found.push(Found {
-            group,
-            asked: partitions.unwrap_or_default(),
+            group: wanted.group,
+            asked: wanted.partitions.unwrap_or_default(),
             read,
         });
     }
@@ -74,7 +71,7 @@ pub fn handle(
     })
 }
 
-fn wanted(version: i16, request: &OffsetFetchRequest) -> Vec<Wanted> {
+fn wanted(version: i16, request: &OffsetFetchRequest) -> Vec<FetchOffsets> {
     if version >= GROUPS_FROM {
         let groups = request.groups.iter().map(|asked| {
             let partitions = asked.topics.as_ref().map(|topics| {
@@ -85,7 +82,12 @@ fn wanted(version: i16, request: &OffsetFetchRequest) -> Vec<Wanted> {
                 });
                 all.collect()
             });
-            (owned_text(&asked.group_id.0), partitions)
+            FetchOffsets {
+                group: owned_text(&asked.group_id.0),
+                member_id: optional_text(asked.member_id.as_ref()),
+                member_epoch: asked.member_epoch,
+                partitions,
+            }
         });
         return groups.collect();
     }
@@ -101,7 +103,12 @@ fn wanted(version: i16, request: &OffsetFetchRequest) -> Vec<Wanted> {
         });
         all.collect()
     });
-    vec![(owned_text(&request.group_id.0), partitions)]
+    vec![FetchOffsets {
+        group: owned_text(&request.group_id.0),
+        member_id: None,
+        member_epoch: -1,
+        partitions,
+    }]
 }
 
 fn response(version: i16, found: Vec<Found>) -> OffsetFetchResponse {
