@@ -51,3 +51,43 @@ fn the_fuzz_targets_are_the_apis_that_are_served() {
         &api::document::fuzz_targets(),
     );
 }
+
+/// The rules of clients are written by hand: what is checked is that their tests are there.
+#[test]
+fn every_test_named_by_the_client_rules_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = fs::read_to_string(root.join("docs/reference/client-rules.md")).expect("the page");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
+    let rows: Vec<&str> = rows.filter(|row| !row.starts_with("rule ")).collect();
+    assert!(rows.len() > 30, "the page has lost its rules");
+    let mut sources = String::new();
+    for folder in [
+        "protocol",
+        "storage",
+        "coordinator",
+        "broker",
+        "compat-tests",
+    ] {
+        read_sources(&root.join(folder), &mut sources);
+    }
+    for row in rows {
+        let tests = row.rsplit('|').nth(1).expect("a row has two columns");
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "a rule without a test: {row}");
+        for name in names {
+            let declared = format!("fn {name}(");
+            assert!(sources.contains(&declared), "no test is called {name}");
+        }
+    }
+}
+
+fn read_sources(folder: &Path, sources: &mut String) {
+    let entries = fs::read_dir(folder).expect("a folder of sources");
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        if path.is_dir() {
+            read_sources(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&fs::read_to_string(&path).expect("a source file"));
+        }
+    }
+}
