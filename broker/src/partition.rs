@@ -280,11 +280,14 @@ impl Partition {
         self.with(|inner, _| matches!(inner.slot, LogSlot::Offline))
     }
 
-    /// Flushes and closes the log for a clean shutdown. Later requests get `NotHosted`.
+    /// Flushes and closes the log for a clean shutdown. Later requests get `NotHosted`. A log that is
+    /// offline cannot be closed: the next start must not trust what the kernel remembers of it.
     pub fn close(&self) -> Result<(), LogError> {
         self.with(|inner, effects| {
-            let LogSlot::Open(mut log) = self.leave(inner, LogSlot::Closed(None), effects) else {
-                return Ok(());
+            let mut log = match self.leave(inner, LogSlot::Closed(None), effects) {
+                LogSlot::Open(log) => log,
+                LogSlot::Offline => return Err(LogError::Poisoned),
+                LogSlot::Closed(_) => return Ok(()),
             };
             let closed = log.close();
             let mut marks = checkpoint_marks(&log, &inner.state);

@@ -23,12 +23,7 @@ mod group;
 mod offsets;
 pub mod records;
 mod timers;
-pub mod topics;
 pub mod turn;
 
 pub use coordinator::GroupCoordinator;
-pub use topics::{NoTopics, Topic, Topics};
-pub use turn::{
-    Answer, ConsumerLimits, GroupConfig, GroupLimits, Journal, JournalError, MigrationPolicy,
-    Token, Turn,
-};
+pub use turn::{Answer, GroupLimits, Journal, JournalError, Token, Turn};

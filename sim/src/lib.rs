@@ -8,8 +8,8 @@
 //!
 //! Faults: a process that dies at any moment, power loss that keeps, drops or tears what was not
 //! synced, failed writes and syncs, a full disk, broken connections, bytes that arrive in pieces of
-//! any size. Not simulated yet: a failed sync, then a restart, then a power cut (pages that the
-//! kernel calls clean), several brokers, bit rot, slow disks.
+//! any size, and any of them one after another (a failed sync, a restart, then a power cut). Not
+//! simulated yet: several brokers, bit rot, slow disks.
 
 mod admin;
 pub mod clock;

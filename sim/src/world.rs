@@ -93,7 +93,7 @@ struct World {
     model: Model,
     epochs: BTreeMap<(String, i32), i32>,
     /// And what that took is not known before the next start.
-    power_was_lost: bool,
+    tail_at_risk: bool,
     summary: Summary,
     trace: u64,
 }
@@ -136,7 +136,7 @@ impl World {
                 .collect(),
             model: Model::default(),
             epochs: BTreeMap::new(),
-            power_was_lost: false,
+            tail_at_risk: false,
             summary: Summary::default(),
             trace: seed,
             plan,
@@ -303,14 +303,12 @@ impl World {
                 self.disconnect_all();
                 node.stop();
                 self.summary.clean_stops += 1;
+                self.tail_at_risk |= self.plan.disk_faults;
                 // The process is over either way; what it left is what counts.
                 self.disk.crash(Crash::Process);
                 Ok(())
             }
-            // After a failed sync the kernel calls pages clean that never reached the disk; a power
-            // cut later would take what a restarted broker has read from memory. The documentation
-            // says so.
-            1 if self.plan.power_loss && !self.plan.disk_faults => {
+            1 if self.plan.power_loss => {
                 self.node = Some(node);
                 let seed = self.rng.random();
                 self.crash(Crash::PowerLoss { seed })
@@ -326,11 +324,13 @@ impl World {
         self.disconnect_all();
         self.node = None;
         self.disk.crash(crash);
+        // What a failed sync did not bring to the disk is gone with the process, too.
+        self.tail_at_risk |= self.plan.disk_faults;
         match crash {
             Crash::Process => self.summary.crashes += 1,
             _ => {
                 self.summary.power_losses += 1;
-                self.power_was_lost = true;
+                self.tail_at_risk = true;
                 self.boot_and_check()?;
             }
         }
@@ -360,7 +360,7 @@ impl World {
         if !self.boot() {
             return Ok(());
         }
-        if std::mem::take(&mut self.power_was_lost) {
+        if std::mem::take(&mut self.tail_at_risk) {
             self.forget_lost_tails();
         }
         let Some(node) = &self.node else {

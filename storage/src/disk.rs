@@ -10,6 +10,7 @@
 //!   A new, renamed or removed name survives a power cut only after `sync_dir` of its directory.
 //! - After a failed `sync_data` nothing written since the last good one may be trusted: the kernel
 //!   marks such pages clean, so a second sync may succeed without the data. Never retry; poison.
+//!   Such pages outlive the process: who opens the file next calls `forget_clean` before reading.
 //! - `preallocate` reserves space (a full disk is an error now, not at the write) and leaves the
 //!   length alone: a file is as long as its data.
 //! - A view stays valid after its file is shortened, replaced or removed: an implementation that
@@ -87,6 +88,10 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
     /// Asks for write-back of a range without waiting; a hint, promises nothing.
     fn start_write_back(&self, range: Range<u64>) -> io::Result<()>;
+    /// Drops what is in memory of the file from `position` on and need not be written, so that the
+    /// next read says what the disk holds: after a failed sync of an earlier process the two may
+    /// differ. Writes that are not synced stay.
+    fn forget_clean(&self, position: u64) -> io::Result<()>;
     /// Bytes that are written and will not be rewritten: mapped if the budget allows, else copied.
     /// Fails with `UnexpectedEof` when the range passes the end of the file.
     fn view(&self, range: Range<u64>) -> io::Result<Bytes>;

@@ -1,11 +1,9 @@
 //! OffsetCommit: answered when the offsets are committed to the coordinator's log. Partitions that
-//! do not exist are refused one by one. From version 10 topics are named by their ids.
+//! do not exist are refused one by one.
 
 use ottla_controller::MetadataImage;
-use ottla_controller::image::TopicImage;
 use ottla_coordinator::command::{CommitOffsets, CommittedOffset, TopicPartitionId};
 use ottla_protocol::error::ErrorCode;
-use ottla_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use ottla_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -19,11 +17,6 @@ use crate::context::RequestContext;
 use crate::coordinators::when_committed;
 use crate::reply::Reply;
 
-/// From here the generation may be the epoch of a consumer group's member.
-const MEMBER_EPOCH_FROM: i16 = 9;
-/// From here topics have ids and no names.
-const TOPIC_IDS_FROM: i16 = 10;
-
 pub fn handle(
     groups: Groups<'_>,
     ctx: &RequestContext<'_>,
@@ -33,25 +26,16 @@ pub fn handle(
     let mut results = Vec::new();
     let mut offsets = Vec::new();
     for topic in &request.topics {
-        let known = named(&image, topic, ctx.version);
         for asked in &topic.partitions {
-            let index = asked.partition_index;
-            let topic = match known {
-                Ok(topic) if topic.partition(index).is_some() => topic,
-                Ok(_) => {
-                    results.push(Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-                    continue;
-                }
-                Err(error) => {
-                    results.push(Some(error));
-                    continue;
-                }
+            let Some(topic_id) = existing(&image, &topic.name.0, asked.partition_index) else {
+                results.push(Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+                continue;
             };
             results.push(None);
             let partition = TopicPartitionId {
-                topic: topic.name.to_string(),
-                topic_id: topic.id,
-                partition: index,
+                topic: owned_text(&topic.name.0),
+                topic_id,
+                partition: asked.partition_index,
             };
             let metadata = asked.committed_metadata.as_ref();
             let committed = CommittedOffset {
@@ -69,7 +53,6 @@ pub fn handle(
             request.group_instance_id.as_ref(),
             request.generation_id_or_member_epoch,
         ),
-        knows_member_epochs: ctx.version >= MEMBER_EPOCH_FROM,
         retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
         offsets,
     };
@@ -83,25 +66,6 @@ pub fn handle(
         }
         Err(error) => Reply::Now(response(&request, results, Err(error))),
     }
-}
-
-/// The topic that the request means.
-fn named<'a>(
-    image: &'a MetadataImage,
-    topic: &OffsetCommitRequestTopic,
-    version: i16,
-) -> Result<&'a TopicImage, ErrorCode> {
-    let (found, otherwise) = match version {
-        TOPIC_IDS_FROM.. => (
-            image.topics.by_id(TopicId(topic.topic_id)),
-            ErrorCode::UNKNOWN_TOPIC_ID,
-        ),
-        _ => (
-            image.topics.by_name(&topic.name.0),
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ),
-    };
-    found.map(|topic| &**topic).ok_or(otherwise)
 }
 
 /// The id of a topic that has this partition.
@@ -136,7 +100,6 @@ fn response(
         topics.push(
             OffsetCommitResponseTopic::default()
                 .with_name(wire_name(&topic.name.0))
-                .with_topic_id(topic.topic_id)
                 .with_partitions(partitions),
         );
     }

@@ -150,6 +150,10 @@ fn a_failed_sync_takes_the_partition_offline_and_acknowledges_nothing() {
     assert!(matches!(world.append(1), Err(PartitionError::Offline)));
     assert!(matches!(world.read(0), Err(PartitionError::Offline)));
     assert!(world.partition.checkpoint_marks().is_none());
+    assert!(
+        world.partition.close().is_err(),
+        "a shutdown is not clean when what the disk holds is unknown"
+    );
 }
 
 #[test]

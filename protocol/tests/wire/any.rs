@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::protocol::{Decodable, Encodable, Message};
+use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla_protocol::DecodeError;
 use ottla_protocol::guard::{Budget, check_request, check_response};
 use ottla_protocol::messages::*;
@@ -13,24 +13,22 @@ use ottla_protocol::messages::*;
 /// A decoded message of any type.
 pub(crate) trait AnyMessage: Debug {
     /// The body in the given version.
-    fn encode_body(&self, key: i16, version: i16) -> Option<Bytes>;
+    fn encode_body(&self, version: i16) -> Option<Bytes>;
 }
 
-impl<T: Message + Encodable + Debug> AnyMessage for T {
-    fn encode_body(&self, key: i16, version: i16) -> Option<Bytes> {
+impl<T: Encodable + Debug> AnyMessage for T {
+    fn encode_body(&self, version: i16) -> Option<Bytes> {
         let mut buf = BytesMut::new();
-        let version = struct_version::<T>(key, version);
         self.encode(&mut buf, version).ok()?;
         Some(buf.freeze())
     }
 }
 
-fn decode<T: Message + Decodable + Encodable + Debug + 'static>(
-    key: i16,
+fn decode<T: Decodable + Encodable + Debug + 'static>(
     mut body: Bytes,
     version: i16,
 ) -> Result<Box<dyn AnyMessage>, DecodeError> {
-    match T::decode(&mut body, struct_version::<T>(key, version)) {
+    match T::decode(&mut body, version) {
         Ok(message) => Ok(Box::new(message)),
         Err(_) => Err(DecodeError::Codec),
     }
@@ -47,7 +45,7 @@ macro_rules! decode_any {
         ) -> Result<Box<dyn AnyMessage>, DecodeError> {
             check_request(key, version, &body, budget)?;
             match key {
-                $($key => decode::<$request>(key, body, version),)*
+                $($key => decode::<$request>(body, version),)*
                 _ => Err(DecodeError::UnknownApi { key }),
             }
         }
@@ -61,7 +59,7 @@ macro_rules! decode_any {
         ) -> Result<Box<dyn AnyMessage>, DecodeError> {
             check_response(key, version, &body, budget)?;
             match key {
-                $($key => decode::<$response>(key, body, version),)*
+                $($key => decode::<$response>(body, version),)*
                 _ => Err(DecodeError::UnknownApi { key }),
             }
         }

@@ -398,6 +398,12 @@ impl DiskFile for MemoryFile {
         self.check_alive()
     }
 
+    fn forget_clean(&self, position: u64) -> io::Result<()> {
+        self.check_alive()?;
+        self.content.lock().forget_clean(position);
+        Ok(())
+    }
+
     fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
         super::read_exact_at(self, range)
     }

@@ -5,6 +5,10 @@
 //! an epoch that does not go back. Segments above must start exactly where the one before ends: a
 //! lost end of a file is as bad as a torn one. The log is cut at the first violation.
 //!
+//! What is read above the trusted offset must be what the disk holds, not what the kernel still has
+//! in memory after a sync that failed: an acknowledgement will be built upon it. So clean pages are
+//! forgotten first; pages that are still to be written stay, and are synced at the end.
+//!
 //! Batches behind a violation are never dropped silently: the report names the place, and their
 //! bytes are kept in files with the suffix `.salvaged`. Damage below the trusted offset is left
 //! where it is (cutting there would lose what was acknowledged); reads of it fail.
@@ -252,7 +256,8 @@ impl Log {
                 self.pending_snapshots.push((base, state));
             }
             self.segments.push(segment);
-            if let Ended::Cut { position, fault } = self.walk_segment(walk, later.is_empty())? {
+            let next = later.front().map(|next| next.base_offset);
+            if let Ended::Cut { position, fault } = self.walk_segment(walk, next)? {
                 let path = path(&self.dir, base, SegmentFile::Log);
                 return self.cut(walk, path, position, fault, later);
             }
@@ -283,15 +288,21 @@ impl Log {
         })
     }
 
-    fn walk_segment(&mut self, walk: &mut Walk, is_last: bool) -> Result<Ended, LogError> {
+    /// `next`: where the segment after it starts, if there is one.
+    fn walk_segment(&mut self, walk: &mut Walk, next: Option<Offset>) -> Result<Ended, LogError> {
         let start = self.walk_start(walk)?;
         let segment = &self.segments[self.segments.len() - 1];
         let file = Arc::clone(segment.file(&*self.disk, &self.dir)?);
         let (path, size) = (segment.path(&self.dir), u64::from(segment.size_bytes));
+        let clean = walk.trusted.0 == i64::MAX;
+        if !clean && next.is_none_or(|next| next > walk.trusted) {
+            file.forget_clean(start)
+                .map_err(|error| LogError::io(&*path, error))?;
+        }
         let mut buffer = std::mem::take(&mut walk.buffer);
         let mut scan = segment.scan(&*file, start, &mut buffer);
         scan.expected = self.log_end_offset;
-        let ended = self.walk_batches(&mut scan, walk, &path, size, is_last);
+        let ended = self.walk_batches(&mut scan, walk, &path, size, next.is_none());
         walk.buffer = buffer;
         ended.map_err(|error| LogError::io(path, error))
     }

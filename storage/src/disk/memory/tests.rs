@@ -194,6 +194,27 @@ fn a_failed_sync_calls_lost_data_clean() {
 }
 
 #[test]
+fn what_a_failed_sync_lost_is_not_seen_once_clean_data_is_forgotten() {
+    let mut lost = 0;
+    for seed in 0..50 {
+        let disk = MemoryDisk::with_seed(seed);
+        let file = synced(&disk, "a", b"----");
+        file.write_at(0, &[IoSlice::new(b"data")]).unwrap();
+        disk.inject(Injection::once(Operation::Sync, InjectedError::Io).on("a"));
+        assert!(file.sync_data().is_err());
+        file.write_at(4, &[IoSlice::new(b"more")]).unwrap();
+        file.forget_clean(0).unwrap();
+        let seen = content(&disk, "a");
+        assert_eq!(&seen[4..], b"more", "what is still to be written stays");
+        file.sync_data().unwrap();
+        disk.crash(Crash::PowerLoss { seed });
+        assert_eq!(content(&disk, "a"), seen, "what was seen then is there");
+        lost += u32::from(!seen.starts_with(b"data"));
+    }
+    assert!(lost > 10, "lost {lost} of 50");
+}
+
+#[test]
 fn injected_errors_match_operation_path_and_position() {
     let disk = MemoryDisk::new();
     let file = put(&disk, "a.log", b"");

@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::super::budget::{Evict, Permit};
@@ -355,6 +355,17 @@ impl DiskFile for RealFile {
         mmap::start_write_back(self.opened()?.descriptor.as_fd(), range)
     }
 
+    fn forget_clean(&self, position: u64) -> io::Result<()> {
+        let file = self.opened()?;
+        // No length: to the end of the file.
+        Ok(rustix::fs::fadvise(
+            &file.descriptor,
+            position,
+            None,
+            Advice::DontNeed,
+        )?)
+    }
+
     fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
         let len_bytes = range.end.saturating_sub(range.start);
         if range.end > self.len_bytes()? {
@@ -423,6 +434,9 @@ impl DiskFile for PinnedFile {
     }
     fn start_write_back(&self, range: Range<u64>) -> io::Result<()> {
         self.file.start_write_back(range)
+    }
+    fn forget_clean(&self, position: u64) -> io::Result<()> {
+        self.file.forget_clean(position)
     }
     fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
         self.file.view(range)
