@@ -280,8 +280,8 @@ impl Partition {
         self.with(|inner, _| matches!(inner.slot, LogSlot::Offline))
     }
 
-    /// Flushes and closes the log for a clean shutdown. Later requests get `NotHosted`. A log that is
-    /// offline cannot be closed: the next start must not trust what the kernel remembers of it.
+    /// Flushes and closes the log for a clean shutdown. Later requests get `NotHosted`. A log that
+    /// is offline cannot be closed: the next start must not trust what the kernel remembers of it.
     pub fn close(&self) -> Result<(), LogError> {
         self.with(|inner, effects| {
             let mut log = match self.leave(inner, LogSlot::Closed(None), effects) {
