@@ -14,6 +14,7 @@ use ottla_controller::{
 };
 use ottla_protocol::types::BrokerId;
 use ottla_storage::disk::Disk;
+use ottla_storage::image::ImageHome;
 use ottla_storage::layout::{DirectoryId, Identity, NewIds, Wanted};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -42,6 +43,8 @@ pub struct Home {
     pub path: Arc<str>,
     pub disk: Arc<dyn Disk>,
     pub identity: Identity,
+    /// Where images of internal topics are kept; `None`: nowhere.
+    pub images: Option<Arc<dyn ImageHome>>,
 }
 
 /// What the directory has to agree with.
@@ -89,6 +92,7 @@ pub fn boot(
         image: driver.controller().image(),
         controller: Arc::clone(driver.mailbox()) as _,
         log_dirs: LogDirs(vec![log_dir]),
+        images: home.images.clone(),
         seed: chance.random(),
     });
     Ok((Arc::new(broker), driver))

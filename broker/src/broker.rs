@@ -11,6 +11,7 @@ use ottla_controller::record::ConfigResource;
 use ottla_controller::{Command, CommandReply, MetadataImage, QuorumState};
 use ottla_protocol::types::BrokerId;
 use ottla_storage::disk::Disk;
+use ottla_storage::image::ImageHome;
 use ottla_storage::log::TailBudget;
 use parking_lot::Mutex;
 use rand::SeedableRng;
@@ -141,6 +142,8 @@ pub struct Seams {
     pub image: Arc<MetadataImage>,
     pub controller: Arc<dyn ControllerHandle>,
     pub log_dirs: LogDirs,
+    /// Where images of the coordinators' logs are kept; `None`: nowhere.
+    pub images: Option<Arc<dyn ImageHome>>,
     /// All randomness of the core follows from it.
     pub seed: u64,
 }
@@ -162,7 +165,7 @@ impl Broker {
             metrics: seams.metrics,
             log_dirs: seams.log_dirs,
             producer_ids: ProducerIds::default(),
-            coordinators: Coordinators::new(&*seams.clock),
+            coordinators: Coordinators::new(&*seams.clock, seams.images),
             tail_budget: TailBudget::new(tail_bytes),
             strangers: Strangers::default(),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),

@@ -8,9 +8,11 @@
 //! Time is the wall clock as it stood when the broker was made plus what the monotonic clock has
 //! counted since: sessions do not end because somebody set the clock.
 
+mod images;
 mod journal;
 mod load;
 mod parked;
+mod replay;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -22,6 +24,7 @@ use ottla_coordinator::turn::GroupEvent;
 use ottla_coordinator::{Answer, GroupCoordinator, Token, Turn};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::types::Offset;
+use ottla_storage::image::ImageHome;
 use parking_lot::{Mutex, RwLock};
 use rand::Rng;
 use uuid::Builder;
@@ -30,7 +33,9 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
+use images::Images;
 use journal::LogJournal;
+use load::Loaded;
 pub use parked::{Ends, Slot, await_answer, when_committed};
 
 /// The topic whose partitions are the coordinators' logs.
@@ -66,17 +71,20 @@ pub struct Coordinators {
     /// The deadline somebody is waiting for, in milliseconds; `i64::MAX`: none.
     alarm_ms: Mutex<i64>,
     on_alarm: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    images: Images,
     anchor: (Instant, i64),
 }
 
 impl Coordinators {
-    pub fn new(clock: &dyn Clock) -> Coordinators {
+    /// `images` is where images of the coordinators' logs are kept, if at all.
+    pub fn new(clock: &dyn Clock, images: Option<Arc<dyn ImageHome>>) -> Coordinators {
         Coordinators {
             shards: RwLock::default(),
             partitions: AtomicI32::new(0),
             tokens: AtomicU64::new(0),
             alarm_ms: Mutex::new(i64::MAX),
             on_alarm: OnceLock::new(),
+            images: Images::new(images),
             anchor: (clock.now(), clock.wall_ms()),
         }
     }
@@ -97,18 +105,21 @@ impl Coordinators {
         self.anchor.0 + Duration::from_millis(since_ms)
     }
 
-    /// Loads the coordinators of partitions that are new here. Reads their logs.
+    /// Loads the coordinators of partitions that are new here, from images and logs.
     pub fn host(&self, broker: &Broker, topic: &HostedTopic) {
         if &*topic.name != OFFSETS_TOPIC {
             return;
         }
         let now = broker.clock.now();
+        let mut loaded = Loaded::default();
         for partition in topic.partitions.iter().flatten() {
             let known = self.shards.read().get(&partition.index).cloned();
             if known.is_some_and(|shard| Arc::ptr_eq(&shard.partition, partition)) {
                 continue;
             }
-            let Some((mut machine, end)) = load::load(partition) else {
+            let times = (now, broker.clock.wall_ms());
+            let Some((mut machine, end)) = load::load(&self.images, partition, times, &mut loaded)
+            else {
                 continue;
             };
             machine.finish_loading(self.now_ms(now));
@@ -127,6 +138,7 @@ impl Coordinators {
         }
         let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         self.partitions.store(partitions, Ordering::Release);
+        loaded.tell(broker.clock.now().saturating_duration_since(now));
     }
 
     /// The topic is deleted: its coordinators end, who waits is told to look elsewhere.
@@ -145,6 +157,7 @@ impl Coordinators {
                 slot.waiter().fire();
             }
         }
+        self.images.changed();
     }
 
     /// The topic exists, so every group has a coordinator.
@@ -212,13 +225,17 @@ impl Coordinators {
         let mut turn = Turn::new(now_ms, limits, &mut journal, &mut new_id);
         let result = command(&mut inner.machine, &mut turn);
         let (answers, events) = (turn.answers, turn.events);
-        inner.end = journal.end().unwrap_or(inner.end);
+        let wrote = journal.end();
+        inner.end = wrote.unwrap_or(inner.end);
         let end = inner.end;
         let answered = take_slots(&mut inner, answers);
         let deadline = inner.machine.next_deadline_ms();
         drop(inner);
         for (slot, answer) in answered {
             slot.fill(answer, end, &shard.partition);
+        }
+        if wrote.is_some() {
+            self.images.changed();
         }
         self.expect(deadline);
         for event in events {
@@ -274,6 +291,53 @@ impl Coordinators {
     pub fn next_tick(&self) -> Option<Instant> {
         let alarm_ms = *self.alarm_ms.lock();
         (alarm_ms < i64::MAX).then(|| self.instant(alarm_ms))
+    }
+
+    /// `wake` is called when the images have something to do after they had nothing.
+    pub fn on_image_change(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.images.on_change(wake);
+    }
+
+    /// Brings the images of the logs up to date when it is time to; returns when it wants to be
+    /// called again, if nothing changes before. Blocks as long as their store does: for a thread
+    /// that nobody waits for.
+    pub fn apply_images(&self, broker: &Broker, now: Instant) -> Option<Instant> {
+        let times = (now, broker.clock.wall_ms());
+        self.images.run(&self.logs(), times)
+    }
+
+    /// Before the logs are closed for good: the images get everything that is committed.
+    pub fn finish_images(&self, broker: &Broker) {
+        let times = (broker.clock.now(), broker.clock.wall_ms());
+        self.images.finish(&self.logs(), times);
+    }
+
+    /// Committed records that are not in the images yet, and how often their store failed.
+    pub fn image_lag(&self) -> (u64, u64) {
+        (
+            self.images.lag_records(&self.logs()),
+            self.images.failures(),
+        )
+    }
+
+    /// The partitions whose coordinators are not what their whole logs say, images aside. For the
+    /// simulator: there must be none.
+    pub fn unlike_their_logs(&self, broker: &Broker) -> Vec<i32> {
+        let (nothing, times) = (Images::new(None), (broker.clock.now(), 0));
+        let unlike = self.all().into_iter().filter(|shard| {
+            let loaded = load::load(&nothing, &shard.partition, times, &mut Loaded::default());
+            let known = shard.inner.lock().machine.snapshot();
+            loaded.is_none_or(|(machine, _)| machine.snapshot() != known)
+        });
+        unlike.map(|shard| shard.partition.index).collect()
+    }
+
+    fn logs(&self) -> Vec<Arc<Partition>> {
+        let shards = self.shards.read();
+        shards
+            .values()
+            .map(|shard| Arc::clone(&shard.partition))
+            .collect()
     }
 
     /// Offsets of deleted topics are dropped, so that a new topic of the name starts anew.

@@ -14,6 +14,7 @@ use crate::partition::map::HostedTopic;
 /// Looks at everything once. Each partition's lock is taken for a moment, one after another.
 pub fn observe(broker: &Broker) -> Observation {
     let image = broker.metadata.image();
+    let (image_lag_records, image_failures) = broker.coordinators.image_lag();
     Observation {
         node_id: broker.node_id.0,
         // Whoever knows how far the start has come fills this in.
@@ -27,6 +28,8 @@ pub fn observe(broker: &Broker) -> Observation {
         is_active_controller: broker.controller.quorum().leader == Some(broker.node_id),
         fetch_sessions: broker.sessions.len(),
         tail_bytes: broker.tail_budget.used_bytes() as u64,
+        image_lag_records,
+        image_failures,
     }
 }
 

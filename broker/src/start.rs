@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use ottla_controller::ControllerError;
 use ottla_storage::disk::{Budget, Disk, MemoryDisk};
+use ottla_storage::image::ImageHome;
 use ottla_storage::layout::{self, LayoutError, OpenError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -58,6 +59,9 @@ pub enum Storage {
     Memory,
 }
 
+/// Where the images of internal topics are kept, if anywhere.
+pub type Images = Option<Arc<dyn ImageHome>>;
+
 /// Why a broker did not start. Each text says what is wrong and where.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -94,10 +98,7 @@ pub struct Running {
     /// The controller's error, if it stopped.
     failed: watch::Receiver<Option<Arc<ControllerError>>>,
     accepting: Vec<JoinHandle<io::Result<()>>>,
-    controller: Crew,
-    flushers: Crew,
-    groups: Crew,
-    housekeeper: Crew,
+    crews: Crews,
     runtime: Option<Runtime>,
     readiness: Arc<Readiness>,
     http: HttpThread,
@@ -106,8 +107,9 @@ pub struct Running {
 }
 
 impl Broker {
-    /// Starts a broker; returns when it is ready.
-    pub fn start(config: Config, storage: Storage) -> Result<Running, StartError> {
+    /// Starts a broker; returns when it is ready. `images` is where the images of internal topics
+    /// are kept; without one every start replays their logs.
+    pub fn start(config: Config, storage: Storage, images: Images) -> Result<Running, StartError> {
         check(&config)?;
         descriptors::raise_limit();
         let config = Arc::new(config);
@@ -125,7 +127,7 @@ impl Broker {
         ));
         let http = HttpThread::start(&config.http_listeners, Arc::clone(&shown))?;
         let mut chance = StdRng::from_os_rng();
-        let directory = Directory::open(&config, storage, &mut chance)?;
+        let directory = Directory::open(&config, storage, images, &mut chance)?;
         let clock: Arc<dyn Clock> = Arc::new(RealClock);
         let port_of = |listener: &Listener| port_of(listener, &bound);
         readiness.enter(Phase::LoadingMetadata);
@@ -158,10 +160,7 @@ impl Broker {
             shutdown,
             failed: failed.1,
             accepting,
-            controller: crews.controller,
-            groups: crews.groups,
-            flushers: crews.flushers,
-            housekeeper: crews.housekeeper,
+            crews,
             runtime: Some(runtime),
             readiness,
             http,
@@ -206,12 +205,10 @@ impl Running {
     pub fn stop(mut self) -> Result<(), StopError> {
         self.readiness.enter(Phase::Stopping);
         self.end_connections();
-        self.groups.stop();
-        self.controller.stop();
-        self.flushers.stop();
-        self.housekeeper.stop();
+        self.crews.stop();
         // What was queued and not begun: write-back hints and removals; logs are closed below.
         while self.broker.flush.run_one() {}
+        self.broker.coordinators.finish_images(&self.broker);
         let failed = close_logs(&self.broker);
         housekeeper::finish(&self.broker, failed)
     }
@@ -243,10 +240,7 @@ impl Drop for Running {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
-        self.groups.stop();
-        self.controller.stop();
-        self.flushers.stop();
-        self.housekeeper.stop();
+        self.crews.stop();
     }
 }
 
@@ -301,6 +295,7 @@ impl Directory {
     fn open(
         config: &Config,
         storage: Storage,
+        images: Images,
         chance: &mut StdRng,
     ) -> Result<Directory, StartError> {
         let (wanted, new) = (boot::wanted(config), boot::new_ids(chance));
@@ -312,6 +307,7 @@ impl Directory {
                     path: Arc::from("memory"),
                     disk,
                     identity,
+                    images,
                 };
                 Ok(Directory {
                     home,
@@ -327,6 +323,7 @@ impl Directory {
                     path: Arc::from(path.to_string_lossy().as_ref()),
                     disk: Arc::clone(&locked.disk) as Arc<dyn Disk>,
                     identity: locked.identity.clone(),
+                    images,
                 };
                 Ok(Directory {
                     home,
@@ -405,6 +402,7 @@ fn in_parallel(helpers: usize, work: impl Fn() + Sync) {
 struct Crews {
     controller: Crew,
     groups: Crew,
+    images: Crew,
     flushers: Crew,
     housekeeper: Crew,
 }
@@ -453,15 +451,38 @@ impl Crews {
         Ok(Crews {
             controller,
             groups: Crew::new(),
+            images: Crew::new(),
             flushers,
             housekeeper: Crew::new(),
         })
     }
 
+    fn stop(&mut self) {
+        self.groups.stop();
+        self.controller.stop();
+        self.flushers.stop();
+        self.housekeeper.stop();
+        self.images.stop();
+    }
+
     /// Those that work on opened logs.
     fn after_recovery(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
         self.housekeeper(broker)?;
+        self.images(broker)?;
         self.groups(broker)
+    }
+
+    /// Nobody waits for it: it works for the next start.
+    fn images(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        let bell = self.images.bell();
+        broker.coordinators.on_image_change(move || bell.ring());
+        let broker = Arc::clone(broker);
+        let work = move || {
+            let now = broker.clock.now();
+            let next = broker.coordinators.apply_images(&broker, now);
+            Some(next.unwrap_or(now + LONG))
+        };
+        self.images.add("images", work).map_err(StartError::Threads)
     }
 
     /// The clock of the groups: sessions, rebalances, offsets that expire.

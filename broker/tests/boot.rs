@@ -38,11 +38,11 @@ fn config_of(dir: &Path, pairs: &[(&str, &str)]) -> Config {
     Config::from_pairs(all).unwrap()
 }
 fn start(dir: &Path) -> Running {
-    Broker::start(config(dir, "PLAINTEXT://127.0.0.1:0"), Storage::Disk).unwrap()
+    Broker::start(config(dir, "PLAINTEXT://127.0.0.1:0"), Storage::Disk, None).unwrap()
 }
 
 fn refused(config: Config) -> StartError {
-    match Broker::start(config, Storage::Disk) {
+    match Broker::start(config, Storage::Disk, None) {
         Ok(_) => panic!("the broker started"),
         Err(error) => error,
     }
@@ -232,7 +232,7 @@ fn a_clean_stop_leaves_nothing_to_check_and_a_new_leader_epoch_begins() {
 fn a_broker_in_memory_serves_and_forgets() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&dir.path().join("unused"), "PLAINTEXT://127.0.0.1:0");
-    let running = Broker::start(config, Storage::Memory).unwrap();
+    let running = Broker::start(config, Storage::Memory, None).unwrap();
     let mut client = Client::connect(&running);
     client.create_topic("t", 1);
     client.produce("t", 0, &values(0, 7));
@@ -357,7 +357,7 @@ fn http_tells_of_readiness_and_counts_what_was_produced() {
             ("ottla.http.listeners", "http://127.0.0.1:0"),
         ],
     );
-    let running = Broker::start(config, Storage::Disk).unwrap();
+    let running = Broker::start(config, Storage::Disk, None).unwrap();
     let mut client = Client::connect(&running);
     client.create_topic("t", 1);
     client.produce("t", 0, &values(0, 42));

@@ -11,6 +11,7 @@ use ottla_broker::controller_driver::ControllerDriver;
 use ottla_broker::housekeeper::{self, Housekeeper};
 use ottla_broker::recovery::Recovery;
 use ottla_storage::disk::Disk;
+use ottla_storage::image::ImageHome;
 use ottla_storage::layout;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -28,7 +29,7 @@ impl Node {
     /// Starts a broker on what is on the disk. The text says why it did not start.
     pub(crate) fn boot(
         config: &Arc<Config>,
-        disk: Arc<dyn Disk>,
+        (disk, images): (Arc<dyn Disk>, Arc<dyn ImageHome>),
         clock: &Arc<SimClock>,
         rng: &mut StdRng,
     ) -> Result<Node, String> {
@@ -40,6 +41,7 @@ impl Node {
             path: Arc::from("simulated"),
             disk,
             identity,
+            images: Some(images),
         };
         let (broker, driver) =
             boot::boot(config, &home, (clock, Arc::default()), rng, |listener| {
@@ -89,6 +91,7 @@ impl Node {
         let now = self.broker.clock.now();
         self.broker.flush.ring_timers(now);
         self.broker.coordinators.tick(&self.broker, now);
+        self.broker.coordinators.apply_images(&self.broker, now);
         if now >= self.next_housekeeping {
             self.next_housekeeping = self.housekeeper.run(&self.broker, now);
         }
@@ -100,6 +103,7 @@ impl Node {
         while let Some(job) = self.broker.flush.take() {
             self.broker.flush.run(job);
         }
+        self.broker.coordinators.finish_images(&self.broker);
         let partitions = self.broker.partitions.all();
         let failed = partitions
             .iter()

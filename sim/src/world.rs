@@ -12,14 +12,18 @@ use std::time::Duration;
 
 use ottla_broker::clock::Clock;
 use ottla_broker::config::{Config, ListenerName};
+use ottla_broker::coordinators::OFFSETS_TOPIC;
 use ottla_storage::disk::memory::{Crash, InjectedError, Injection, MemoryDisk, Operation};
+use ottla_storage::image::{ImageStore as _, MemoryStore};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::admin::Admin;
 use crate::clock::SimClock;
 use crate::consumer::Consumer;
+use crate::group_model::GroupModel;
 use crate::link::Link;
+use crate::member::{self, Member};
 use crate::model::{Model, Violation};
 use crate::node::Node;
 use crate::producer::Producer;
@@ -33,6 +37,8 @@ const CALM_STEPS_MAX: u32 = 20_000;
 struct Plan {
     producers: u32,
     consumers: u32,
+    members: u32,
+    loners: u32,
     crash_every: u32,
     power_loss: bool,
     disk_faults: bool,
@@ -44,6 +50,8 @@ impl Plan {
         Plan {
             producers: rng.random_range(1..=3),
             consumers: rng.random_range(1..=2),
+            members: rng.random_range(0..=3),
+            loners: rng.random_range(0..=2),
             crash_every: [60, 150, 400][rng.random_range(0..3)],
             power_loss: rng.random_bool(0.6),
             disk_faults: rng.random_bool(0.3),
@@ -59,6 +67,7 @@ enum Role {
     Producer(Producer),
     Consumer(Consumer),
     Admin(Admin),
+    Member(Member),
 }
 
 struct Client {
@@ -77,6 +86,10 @@ pub struct Summary {
     pub clean_stops: u32,
     pub disk_faults: u32,
     pub tails_lost: u32,
+    pub commits: u64,
+    pub joins: u64,
+    pub images_lost: u32,
+    pub images_set_back: u32,
     pub topics_created: u32,
     pub topics_deleted: u32,
     pub simulated_ms: u64,
@@ -88,9 +101,11 @@ struct World {
     config: Arc<Config>,
     clock: Arc<SimClock>,
     disk: MemoryDisk,
+    images: MemoryStore,
     node: Option<Node>,
     clients: Vec<Client>,
     model: Model,
+    groups: GroupModel,
     epochs: BTreeMap<(String, i32), i32>,
     /// And what that took is not known before the next start.
     tail_at_risk: bool,
@@ -109,6 +124,8 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     world.summary.trace_hash = world.trace ^ world.disk.trace_hash();
     world.summary.acked = world.model.acked();
     world.summary.observed = world.model.observed();
+    world.summary.commits = world.groups.commits();
+    world.summary.joins = world.groups.joins();
     world.summary.simulated_ms =
         u64::try_from(world.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(world.summary)
@@ -125,16 +142,22 @@ impl World {
         }
         clients.extend((0..plan.consumers).map(|_| Role::Consumer(Consumer::default())));
         clients.push(Role::Admin(Admin::default()));
+        clients.extend((0..plan.members).map(|_| Role::Member(Member::of_group("team"))));
+        for number in 0..plan.loners {
+            clients.push(Role::Member(Member::loner(&format!("loner-{number}"))));
+        }
         let mut world = World {
             config: Arc::new(config()),
             clock: Arc::new(SimClock::default()),
             disk: MemoryDisk::with_seed(seed),
+            images: MemoryStore::new(),
             node: None,
             clients: clients
                 .into_iter()
                 .map(|role| Client { role, link: None })
                 .collect(),
             model: Model::default(),
+            groups: GroupModel::default(),
             epochs: BTreeMap::new(),
             tail_at_risk: false,
             summary: Summary::default(),
@@ -197,6 +220,10 @@ impl World {
         if let Some(node) = &mut self.node {
             node.tick();
         }
+        // The state that a power cut, or an old copy of the directory, goes back to.
+        if self.rng.random_bool(0.2) {
+            let _ = self.images.sync();
+        }
     }
 
     /// A client does something, bytes travel, replies are judged.
@@ -209,7 +236,7 @@ impl World {
         let link = client.link.get_or_insert_with(|| {
             Link::open(&node.broker, number, ListenerName::new("PLAINTEXT"))
         });
-        client.role.act(link, &mut self.rng);
+        client.role.act(link, &mut self.groups, &mut self.rng);
         let piece = self.rng.random_range(1..=self.plan.piece_bytes_max);
         let open = link.deliver(piece, self.clock.now());
         self.trace = mix(self.trace, link.outstanding_bytes() as u64);
@@ -221,6 +248,7 @@ impl World {
                 Role::Producer(producer) => producer.receive(frame, &mut self.model)?,
                 Role::Consumer(consumer) => consumer.receive(frame, &mut self.model)?,
                 Role::Admin(admin) => admin.receive(frame)?,
+                Role::Member(member) => member.receive(frame, &mut self.groups)?,
             }
         }
         if !open {
@@ -248,7 +276,7 @@ impl World {
                 match &mut client.role {
                     Role::Producer(producer) => producer.topic_deleted(&topic),
                     Role::Consumer(consumer) => consumer.topic_deleted(&topic),
-                    Role::Admin(_) => {}
+                    Role::Admin(_) | Role::Member(_) => {}
                 }
             }
         }
@@ -265,7 +293,7 @@ impl World {
                                 .or_insert(0);
                         }
                     }
-                    Role::Admin(_) => {}
+                    Role::Admin(_) | Role::Member(_) => {}
                 }
             }
         }
@@ -280,6 +308,7 @@ impl World {
             Role::Producer(producer) => producer.disconnected(),
             Role::Consumer(consumer) => consumer.disconnected(),
             Role::Admin(admin) => admin.disconnected(),
+            Role::Member(member) => member.disconnected(),
         }
     }
 
@@ -304,6 +333,7 @@ impl World {
                 node.stop();
                 self.summary.clean_stops += 1;
                 self.tail_at_risk |= self.plan.disk_faults;
+                self.harm_images();
                 // The process is over either way; what it left is what counts.
                 self.disk.crash(Crash::Process);
                 Ok(())
@@ -327,8 +357,14 @@ impl World {
         // What a failed sync did not bring to the disk is gone with the process, too.
         self.tail_at_risk |= self.plan.disk_faults;
         match crash {
-            Crash::Process => self.summary.crashes += 1,
+            Crash::Process => {
+                self.harm_images();
+                self.summary.crashes += 1;
+            }
             _ => {
+                // What the store had not synced is gone.
+                self.images.crash();
+                self.harm_images();
                 self.summary.power_losses += 1;
                 self.tail_at_risk = true;
                 self.boot_and_check()?;
@@ -337,13 +373,28 @@ impl World {
         Ok(())
     }
 
+    /// Nobody promises that an image is there, or that it is new.
+    fn harm_images(&mut self) {
+        match self.rng.random_range(0..4) {
+            0 => {
+                self.images.lose_everything();
+                self.summary.images_lost += 1;
+            }
+            1 => {
+                self.images.crash();
+                self.summary.images_set_back += 1;
+            }
+            _ => {}
+        }
+    }
+
     fn disconnect_all(&mut self) {
         (0..self.clients.len()).for_each(|at| self.disconnect(at));
     }
 
     fn boot(&mut self) -> bool {
-        let disk = Arc::new(self.disk.clone());
-        match Node::boot(&self.config, disk, &self.clock, &mut self.rng) {
+        let (disk, images) = (Arc::new(self.disk.clone()), Arc::new(self.images.clone()));
+        match Node::boot(&self.config, (disk, images), &self.clock, &mut self.rng) {
             Ok(node) => {
                 self.node = Some(node);
                 true
@@ -366,6 +417,15 @@ impl World {
         let Some(node) = &self.node else {
             return Ok(());
         };
+        if let Some(partition) = node
+            .broker
+            .coordinators
+            .unlike_their_logs(&node.broker)
+            .first()
+        {
+            let what = format!("the groups of partition {partition} are not what its log says");
+            return Err(Violation::Answer { what });
+        }
         for partition in node.broker.partitions.all() {
             let Ok(marks) = partition.marks() else {
                 continue;
@@ -427,6 +487,7 @@ impl World {
                 Role::Producer(producer) => producer.is_done(),
                 Role::Consumer(_) => true,
                 Role::Admin(admin) => admin.is_done(),
+                Role::Member(member) => member.is_done(),
             });
             if done {
                 return Ok(());
@@ -435,6 +496,7 @@ impl World {
                 match &mut client.role {
                     Role::Producer(producer) => producer.retire(),
                     Role::Admin(admin) => admin.retire(),
+                    Role::Member(member) => member.retire(),
                     Role::Consumer(_) => {}
                 }
             }
@@ -444,26 +506,62 @@ impl World {
         })
     }
 
-    /// Reads everything from the beginning and compares.
+    /// Reads everything from the beginning and compares, and every committed offset.
     fn judge(&mut self) -> Result<(), Violation> {
+        self.judge_groups()?;
+        self.judge_logs()
+    }
+
+    fn judge_groups(&mut self) -> Result<(), Violation> {
+        let Some(node) = &mut self.node else {
+            return Ok(());
+        };
+        let mut link = Link::open(&node.broker, JUDGE, ListenerName::new("PLAINTEXT"));
+        for key in self.groups.keys() {
+            let at_least = self.groups.at_least(&key);
+            link.send(&member::encode_fetch(&key));
+            for _ in 0..CALM_STEPS_MAX {
+                link.deliver(usize::MAX, self.clock.now());
+                if let Some(frame) = link.receive() {
+                    member::fetched(frame, &key, at_least, &mut self.groups)?;
+                    break;
+                }
+                node.run_flusher(&mut self.rng);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every partition that clients produce to, and its end.
+    fn ends(&self) -> Result<Vec<(String, i32, i64)>, Violation> {
         let Some(node) = &self.node else {
             return Err(Violation::Stuck {
                 what: "the broker does not start".into(),
             });
         };
-        let mut partitions = Vec::new();
+        let mut ends = Vec::new();
         for partition in node.broker.partitions.all() {
             let name = partition.topic.to_string();
-            let end = match partition.marks() {
-                Ok(marks) => marks.high_watermark.0,
+            // Its content is judged by what the groups say.
+            if name == OFFSETS_TOPIC {
+                continue;
+            }
+            match partition.marks() {
+                Ok(marks) => ends.push((name, partition.index, marks.high_watermark.0)),
                 Err(error) => {
-                    return Err(Violation::Stuck {
-                        what: format!("{name} is offline: {error}"),
-                    });
+                    let what = format!("{name} is offline: {error}");
+                    return Err(Violation::Stuck { what });
                 }
-            };
-            partitions.push((name, partition.index, end));
+            }
         }
+        Ok(ends)
+    }
+
+    fn judge_logs(&mut self) -> Result<(), Violation> {
+        let partitions = self.ends()?;
+        let Some(node) = &self.node else {
+            return Ok(());
+        };
         let mut reader = Consumer::default();
         for (topic, index, _) in &partitions {
             reader.positions.insert((topic.clone(), *index), 0);
@@ -505,11 +603,12 @@ impl World {
 }
 
 impl Role {
-    fn act(&mut self, link: &mut Link, rng: &mut StdRng) {
+    fn act(&mut self, link: &mut Link, groups: &mut GroupModel, rng: &mut StdRng) {
         match self {
             Role::Producer(producer) => producer.act(link, rng),
             Role::Consumer(consumer) => consumer.pump(link, rng),
             Role::Admin(admin) => admin.act(link, rng),
+            Role::Member(member) => member.act(link, groups, rng),
         }
     }
 }
@@ -522,6 +621,8 @@ fn config() -> Config {
         ("listeners", "PLAINTEXT://localhost:9092"),
         ("log.dirs", "simulated"),
         ("auto.create.topics.enable", "false"),
+        ("offsets.topic.num.partitions", "2"),
+        ("group.initial.rebalance.delay.ms", "0"),
     ];
     Config::from_pairs(pairs).expect("the simulated configuration is valid")
 }

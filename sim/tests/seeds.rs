@@ -19,6 +19,10 @@ struct Met {
     clean_stops: AtomicU64,
     disk_faults: AtomicU64,
     topics_deleted: AtomicU64,
+    commits: AtomicU64,
+    joins: AtomicU64,
+    images_lost: AtomicU64,
+    images_set_back: AtomicU64,
 }
 
 impl Met {
@@ -31,6 +35,10 @@ impl Met {
         add(&self.clean_stops, summary.clean_stops.into());
         add(&self.disk_faults, summary.disk_faults.into());
         add(&self.topics_deleted, summary.topics_deleted.into());
+        add(&self.commits, summary.commits);
+        add(&self.joins, summary.joins);
+        add(&self.images_lost, summary.images_lost.into());
+        add(&self.images_set_back, summary.images_set_back.into());
     }
 }
 
@@ -73,6 +81,10 @@ fn a_thousand_seeds_keep_every_promise() {
         ("brokers were stopped", met.clean_stops),
         ("disks failed", met.disk_faults),
         ("topics were deleted", met.topics_deleted),
+        ("offsets were committed", met.commits),
+        ("members joined", met.joins),
+        ("images were lost", met.images_lost),
+        ("images were set back", met.images_set_back),
     ] {
         let count = count.into_inner();
         println!("{what}: {count}");

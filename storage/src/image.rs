@@ -15,6 +15,7 @@
 //! fact: nothing may be acknowledged because it is in an image.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_protocol::types::Offset;
@@ -28,7 +29,7 @@ mod tests;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
-pub use rocks::RocksStore;
+pub use rocks::{RocksHome, RocksStore};
 
 /// What went wrong, by what can be done about it.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,27 @@ impl Change {
 
 /// Whether a scan goes on: `ControlFlow::Continue(())` or `ControlFlow::Break(())`.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// Where the images of one broker are kept: opened when they are first needed, so that a broker
+/// without groups pays nothing for them.
+pub trait ImageHome: Send + Sync {
+    /// Opens the store, or makes an empty one. There is at most one open store per home.
+    fn open(&self) -> Result<Arc<dyn ImageStore>, ImageError>;
+    /// Removes what is there, damaged or not. The store must not be open.
+    fn destroy(&self) -> Result<(), ImageError>;
+
+    /// Opens the store, or an empty one in place of a damaged one; why, if so.
+    fn open_or_replace(&self) -> Result<(Arc<dyn ImageStore>, Option<ImageError>), ImageError> {
+        match self.open() {
+            Ok(store) => Ok((store, None)),
+            Err(damage @ ImageError::Damaged(_)) => {
+                self.destroy()?;
+                Ok((self.open()?, Some(damage)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// The images of one broker.
 pub trait ImageStore: Send + Sync {

@@ -8,6 +8,7 @@
 //! .kafka_cleanshutdown               present only after a clean shutdown
 //! *-checkpoint                       offsets of all partitions: see checkpoint.rs
 //! ottla-metadata/                    the controller's log
+//! ottla-images/                      RocksDB: images of internal topics; may be deleted
 //! TOPIC-PARTITION/                   one partition: segments, partition.metadata, ...
 //! TOPIC-PARTITION.UUID-delete/       a deleted partition whose files are still to be removed
 //! ```
@@ -35,6 +36,7 @@ pub const META_PROPERTIES: &str = "meta.properties";
 pub const FORMAT_STAMP: &str = "ottla.format";
 pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub const CONTROLLER_DIR: &str = "ottla-metadata";
+pub const IMAGES_DIR: &str = "ottla-images";
 pub const PARTITION_METADATA: &str = "partition.metadata";
 
 /// The version of this layout that this build writes, and the highest it reads.

@@ -1,27 +1,48 @@
-//! Rebuilds a coordinator from its partition's log, from its start to its end.
+//! Rebuilds a coordinator: from its image and the log's tail after it, or from the whole log when
+//! there is no image that can be trusted. Both give the same coordinator.
+//!
+//! An image holds the last value of each key in the order of the keys' bytes, so replaying must
+//! not depend on the order of records with different keys; a compacted log demands the same.
 //!
 //! Records that are not understood are passed over with a warning: one of them must not keep all
 //! groups of the partition away. They stay in the log.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ottla_coordinator::GroupCoordinator;
 use ottla_coordinator::records::{Decoded, GroupRecord};
-use ottla_protocol::batch::RecordBatchView;
-use ottla_protocol::record::{RecordLimits, Records};
-use ottla_protocol::types::{LeaderEpoch, Offset};
-use ottla_storage::disk::{RecordData, read_exact_at};
+use ottla_protocol::types::Offset;
 
-use crate::partition::{Isolation, Partition, ReadFrom};
-
-const READ_BYTES: u32 = 1 << 20;
+use super::images::Images;
+use super::replay::{ReplayError, next_records};
+use crate::partition::Partition;
 
 /// The coordinator and the end of what it was built from; `None` when the log cannot be read: its
 /// groups then have no coordinator here.
-pub(super) fn load(partition: &Arc<Partition>) -> Option<(GroupCoordinator, Offset)> {
-    match replay(partition) {
-        Ok(loaded) => Some(loaded),
+pub(super) fn load(
+    images: &Images,
+    partition: &Arc<Partition>,
+    times: (Instant, i64),
+    loaded: &mut Loaded,
+) -> Option<(GroupCoordinator, Offset)> {
+    let mut machine = GroupCoordinator::new();
+    let mut replay = |key: &[u8], value: &[u8]| {
+        replay_record(partition, &mut machine, key, Some(value));
+    };
+    let applied_to = images.read(partition, times, &mut replay);
+    if applied_to.is_none() {
+        machine = GroupCoordinator::new();
+    }
+    match replay_log(partition, applied_to, &mut machine) {
+        Ok((from, end)) => {
+            loaded.partitions += 1;
+            loaded.from_images += u32::from(applied_to.is_some());
+            loaded.replayed += u64::try_from(end - from).unwrap_or(0);
+            loaded.groups += machine.group_count();
+            images.changed();
+            Some((machine, end))
+        }
         Err(error) => {
             tracing::error!(?partition, %error, "the groups of a partition cannot be loaded");
             None
@@ -29,95 +50,69 @@ pub(super) fn load(partition: &Arc<Partition>) -> Option<(GroupCoordinator, Offs
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum LoadError {
-    #[error(transparent)]
-    Partition(#[from] crate::partition::PartitionError),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
+/// What a start found, over all partitions.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    partitions: u32,
+    from_images: u32,
+    replayed: u64,
+    groups: usize,
 }
 
-fn replay(partition: &Arc<Partition>) -> Result<(GroupCoordinator, Offset), LoadError> {
-    let mut machine = GroupCoordinator::new();
-    let marks = partition.marks()?;
-    let mut offset = marks.log_start_offset;
-    while offset < marks.log_end_offset {
-        let read = partition.read(&ReadFrom {
-            offset,
-            max_bytes: READ_BYTES,
-            at_least_one: true,
-            isolation: Isolation::ReadUncommitted,
-            current_leader_epoch: LeaderEpoch::NONE,
-            last_fetched_epoch: LeaderEpoch::NONE,
-        })?;
-        for data in read.data {
-            let bytes = match data {
-                RecordData::Bytes(bytes) => bytes,
-                RecordData::File(range) => {
-                    let end = range.position + u64::from(range.len_bytes);
-                    read_exact_at(&*range.file, range.position..end)?
-                }
-            };
-            replay_batches(partition, bytes, &mut machine);
+impl Loaded {
+    /// One line for people, unless there was nothing.
+    pub(super) fn tell(&self, took: Duration) {
+        if self.groups > 0 || self.replayed > 0 {
+            tracing::info!(
+                partitions = self.partitions,
+                from_images = self.from_images,
+                replayed_records = self.replayed,
+                groups = self.groups,
+                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "loaded the groups"
+            );
         }
-        if read.next_offset <= offset {
+    }
+}
+
+/// From `applied_to`, or the log's start, to its end; returns both.
+fn replay_log(
+    partition: &Arc<Partition>,
+    applied_to: Option<Offset>,
+    machine: &mut GroupCoordinator,
+) -> Result<(Offset, Offset), ReplayError> {
+    let marks = partition.marks()?;
+    let from = applied_to.unwrap_or(marks.log_start_offset);
+    let mut offset = from;
+    while offset < marks.log_end_offset {
+        let next = next_records(partition, offset, &mut |key, value| {
+            replay_record(partition, machine, key, value);
+        })?;
+        if next <= offset {
             break;
         }
-        offset = read.next_offset;
+        offset = next;
     }
-    Ok((machine, marks.log_end_offset))
+    Ok((from, marks.log_end_offset))
 }
 
-fn replay_batches(partition: &Arc<Partition>, mut bytes: Bytes, machine: &mut GroupCoordinator) {
-    while !bytes.is_empty() {
-        let Ok(view) = RecordBatchView::parse(&bytes) else {
-            tracing::warn!(?partition, "bytes of the offsets topic are not a batch");
-            return;
-        };
-        let size_bytes = view.size_bytes();
-        if !view.is_control() {
-            replay_batch(partition, view, machine);
-        }
-        bytes = bytes.slice(size_bytes.min(bytes.len())..);
-    }
-}
-
-fn replay_batch(
+fn replay_record(
     partition: &Arc<Partition>,
-    view: RecordBatchView<'_>,
     machine: &mut GroupCoordinator,
+    key: &[u8],
+    value: Option<&[u8]>,
 ) {
-    let records = match Records::open(view, RecordLimits::default()) {
-        Ok(records) => records,
-        Err(error) => {
-            tracing::warn!(?partition, %error, "a batch of the offsets topic was passed over");
-            return;
+    match GroupRecord::decode(key, value) {
+        Ok(Decoded::Record(record)) => machine.replay(&record),
+        Ok(Decoded::Unknown { key_version }) => {
+            tracing::debug!(
+                ?partition,
+                key_version,
+                "passed over a record of another kind"
+            );
         }
-    };
-    for record in records {
-        let decoded = match &record {
-            Ok(record) => record
-                .key
-                .as_deref()
-                .map(|key| GroupRecord::decode(key, record.value.as_deref())),
-            Err(error) => {
-                tracing::warn!(?partition, %error, "a record of the offsets topic is damaged");
-                return;
-            }
-        };
-        match decoded {
-            Some(Ok(Decoded::Record(record))) => machine.replay(&record),
-            Some(Ok(Decoded::Unknown { key_version })) => {
-                tracing::debug!(
-                    ?partition,
-                    key_version,
-                    "passed over a record of another kind"
-                );
-            }
-            Some(Err(error)) => {
-                tracing::warn!(?partition, %error, "a record of the offsets topic was passed over");
-            }
-            None => tracing::warn!(?partition, "a record of the offsets topic has no key"),
+        Err(error) => {
+            tracing::warn!(?partition, %error, "a record of the offsets topic was passed over");
         }
     }
 }

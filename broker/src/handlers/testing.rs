@@ -28,6 +28,7 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::types::{BrokerId, Offset};
 use ottla_storage::disk::MemoryDisk;
+use ottla_storage::image::MemoryStore;
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -88,7 +89,7 @@ fn apply(broker: &Arc<Broker>, records: &[MetadataRecord]) {
 fn core(
     config: Arc<Config>,
     controller: Arc<InlineController>,
-    disk: Arc<MemoryDisk>,
+    (disk, images): (Arc<MemoryDisk>, MemoryStore),
 ) -> Arc<Broker> {
     let path = Arc::from("/data");
     Arc::new(Broker::new(Seams {
@@ -98,6 +99,7 @@ fn core(
         image: Arc::new(MetadataImage::empty()),
         controller,
         log_dirs: LogDirs(vec![LogDir { path, disk }]),
+        images: Some(Arc::new(images)),
         seed: 7,
     }))
 }
@@ -106,6 +108,7 @@ fn core(
 pub(crate) struct TestBroker {
     pub(crate) broker: Arc<Broker>,
     pub(crate) disk: Arc<MemoryDisk>,
+    pub(crate) images: MemoryStore,
     controller: Arc<InlineController>,
     signal: Arc<ConnectionSignal>,
     now: Instant,
@@ -126,7 +129,8 @@ impl TestBroker {
             silent: AtomicBool::new(false),
         });
         let disk = Arc::new(MemoryDisk::new());
-        let broker = core(config, controller.clone(), disk.clone());
+        let images = MemoryStore::new();
+        let broker = core(config, controller.clone(), (disk.clone(), images.clone()));
         controller.broker.set(Arc::downgrade(&broker)).unwrap();
         let cluster_id = Arc::from("dGVzdC1jbHVzdGVyLWlkMQ");
         let mut records = bootstrap(&cluster_id);
@@ -137,6 +141,7 @@ impl TestBroker {
         TestBroker {
             broker,
             disk,
+            images,
             controller,
             signal,
             now,

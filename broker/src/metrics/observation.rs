@@ -53,6 +53,9 @@ pub struct Observation {
     pub fetch_sessions: usize,
     /// Bytes of recent batches held in memory.
     pub tail_bytes: u64,
+    /// Committed records of groups that are not in their images.
+    pub image_lag_records: u64,
+    pub image_failures: u64,
 }
 
 /// This process at one moment, as the system sees it.

@@ -610,6 +610,22 @@ pub const METRICS: &[Metric] = &[
         "Memory of the newest batches, from which consumers at the end of a log are served.",
         |gathered, samples| samples.add(&[], gathered.observation.tail_bytes as f64),
     ),
+    row(
+        Gauge,
+        "ottla_image_lag_records",
+        "records",
+        NONE,
+        "Committed records of groups that are not in their images: what a start would replay.",
+        |gathered, samples| samples.add(&[], gathered.observation.image_lag_records as f64),
+    ),
+    row(
+        Counter,
+        "ottla_image_failures_total",
+        "failures",
+        NONE,
+        "Times that the store of images failed; groups go on, a start would take longer.",
+        |gathered, samples| samples.add_count(&[], gathered.observation.image_failures),
+    ),
     // Prometheus' names for any process.
     row(
         Counter,

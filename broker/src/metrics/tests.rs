@@ -53,6 +53,8 @@ fn observation() -> Observation {
         is_active_controller: true,
         fetch_sessions: 3,
         tail_bytes: 11,
+        image_lag_records: 12,
+        image_failures: 13,
     }
 }
 

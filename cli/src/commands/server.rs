@@ -1,12 +1,16 @@
 //! `ottla server`: a broker from Kafka's `server.properties`, until it is told to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use ottla_broker::broker::Broker;
+use ottla_broker::config::Config;
 use ottla_broker::config::load::{LoadError, Loaded, Sources};
 use ottla_broker::logging::{self, Output};
 use ottla_broker::start::{Running, StartError, Storage};
+use ottla_storage::image::{ImageHome, RocksHome};
+use ottla_storage::layout;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fault::{Exit, Fault, Outcome};
@@ -54,7 +58,18 @@ pub(super) fn start(loaded: Loaded, storage: Storage, output: Output) -> Outcome
             tracing::info!("{notice}");
         }
     }
-    Broker::start(config, storage).map_err(|error| not_started(&error))
+    let images = images(&config, storage);
+    Broker::start(config, storage, images).map_err(|error| not_started(&error))
+}
+
+/// Where RocksDB keeps the images of internal topics; a broker that keeps nothing has none.
+fn images(config: &Config, storage: Storage) -> Option<Arc<dyn ImageHome>> {
+    let log_dir = config
+        .log_dirs
+        .first()
+        .filter(|_| storage == Storage::Disk)?;
+    let home = RocksHome::new(log_dir.join(layout::IMAGES_DIR));
+    Some(Arc::new(home))
 }
 
 /// Waits for Ctrl-C, SIGTERM or the end of the broker, and stops it cleanly.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ottla_protocol::types::Offset;
 use parking_lot::Mutex;
 
-use super::{Change, Image, ImageError, ImageStore, Visit, assert_forward, assert_name};
+use super::{Change, Image, ImageError, ImageHome, ImageStore, Visit, assert_forward, assert_name};
 
 /// A store in memory. Clones share the content.
 #[derive(Clone, Default)]
@@ -60,6 +60,17 @@ impl MemoryStore {
             "the process that holds an image dies first"
         );
         *state = State::default();
+    }
+}
+
+impl ImageHome for MemoryStore {
+    fn open(&self) -> Result<Arc<dyn ImageStore>, ImageError> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn destroy(&self) -> Result<(), ImageError> {
+        self.lose_everything();
+        Ok(())
     }
 }
 

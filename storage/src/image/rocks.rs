@@ -21,7 +21,7 @@ use rocksdb::{
     LogLevel, Options, ReadOptions, WriteBatch,
 };
 
-use super::{Change, Image, ImageError, ImageStore, Visit, assert_forward, assert_name};
+use super::{Change, Image, ImageError, ImageHome, ImageStore, Visit, assert_forward, assert_name};
 
 /// The version of the keys and values below.
 const FORMAT: &[u8] = b"1";
@@ -35,6 +35,28 @@ const MEMTABLE_SIZE_BYTES: usize = 4 << 20;
 const CACHE_SIZE_BYTES: usize = 8 << 20;
 const WAL_SIZE_BYTES_MAX: u64 = 16 << 20;
 const OPEN_FILES_MAX: i32 = 256;
+
+/// A directory for a store, which is opened when it is needed.
+pub struct RocksHome {
+    path: PathBuf,
+}
+
+impl RocksHome {
+    /// The parent must exist when the store is opened.
+    pub fn new(path: PathBuf) -> RocksHome {
+        RocksHome { path }
+    }
+}
+
+impl ImageHome for RocksHome {
+    fn open(&self) -> Result<Arc<dyn ImageStore>, ImageError> {
+        Ok(Arc::new(RocksStore::open(&self.path)?))
+    }
+
+    fn destroy(&self) -> Result<(), ImageError> {
+        RocksStore::destroy(&self.path)
+    }
+}
 
 /// A store in one RocksDB directory.
 pub struct RocksStore {
@@ -63,7 +85,7 @@ enum FormatError {
 
 impl RocksStore {
     /// Opens the store in a directory, creating it if it is missing; the parent must exist.
-    /// Answer [`ImageError::Damaged`] with [`RocksStore::destroy`] and another open.
+    /// [`ImageHome::open_or_replace`] answers [`ImageError::Damaged`].
     pub fn open(path: &Path) -> Result<RocksStore, ImageError> {
         let db = DB::open(&options(), path).map_err(open_error)?;
         match db.get_pinned(FORMAT_KEY).map_err(error)?.as_deref() {
@@ -91,18 +113,6 @@ impl RocksStore {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(ImageError::Failed(error.into())),
-        }
-    }
-
-    /// Opens the store, or an empty one in place of a damaged one; why, if so.
-    pub fn open_or_replace(path: &Path) -> Result<(RocksStore, Option<ImageError>), ImageError> {
-        match RocksStore::open(path) {
-            Ok(store) => Ok((store, None)),
-            Err(damage @ ImageError::Damaged(_)) => {
-                RocksStore::destroy(path)?;
-                Ok((RocksStore::open(path)?, Some(damage)))
-            }
-            Err(error) => Err(error),
         }
     }
 

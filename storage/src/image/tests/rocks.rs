@@ -82,7 +82,7 @@ fn damage_is_told_apart_and_answered_by_a_new_store() {
             .err()
             .unwrap_or_else(|| panic!("{name}: opened"));
         assert!(matches!(error, ImageError::Damaged(_)), "{name}: {error:?}");
-        let (store, why) = RocksStore::open_or_replace(&path).unwrap();
+        let (store, why) = RocksHome::new(path.clone()).open_or_replace().unwrap();
         assert!(why.is_some(), "{name}");
         assert_eq!(store.image("a").unwrap().applied_to(), None, "{name}");
     }
@@ -110,7 +110,7 @@ fn a_write_ahead_log_is_good_up_to_its_first_damage() {
         }
         let log = files(&path, ".log").pop().unwrap();
         std::fs::write(&log, damage(std::fs::read(&log).unwrap())).unwrap();
-        let (store, why) = RocksStore::open_or_replace(&path).unwrap();
+        let (store, why) = RocksHome::new(path.clone()).open_or_replace().unwrap();
         assert!(why.is_none(), "{why:?}");
         let image = store.image("a").unwrap();
         let applied = image.applied_to().unwrap();
@@ -156,7 +156,10 @@ fn a_path_that_is_no_directory_is_not_damage() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, "precious").unwrap();
-    let error = RocksStore::open_or_replace(&path).err().unwrap();
+    let error = RocksHome::new(path.clone())
+        .open_or_replace()
+        .err()
+        .unwrap();
     assert!(matches!(error, ImageError::Failed(_)), "{error:?}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
