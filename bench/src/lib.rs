@@ -4,9 +4,13 @@
 //! can be taken from another broker with the same program. The generators are as cheap as they can
 //! be: [`replay`] sends one batch that was encoded once, again and again, and [`drain`] lets the
 //! kernel throw away what it fetches; two cores are enough to load a broker to its limit.
-//! [`side_by_side`] and [`recovery`] start brokers from nothing and end those that they started.
+//! [`commits`] and [`groups`] are the load of consumer groups. [`side_by_side`] and [`recovery`]
+//! start brokers from nothing and end those that they started.
 
+pub mod commits;
 pub mod drain;
+pub mod groups;
+pub mod member;
 pub mod peer;
 pub mod process;
 #[cfg(feature = "librdkafka")]

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use ottla_bench::peer::{Kind, Places};
 use ottla_bench::report::Report;
-use ottla_bench::{drain, process, recovery, replay, side_by_side, wire};
+use ottla_bench::{commits, drain, groups, process, recovery, replay, side_by_side, wire};
 use std::path::{Path, PathBuf};
 
 /// Load generators, and Ottla beside Apache Kafka.
@@ -21,6 +21,10 @@ enum Command {
     SideBySide(SideBySide),
     /// Measure a clean restart with many partitions and one after kill -9
     Recovery(Recovery),
+    /// Commit offsets of many groups and compare what that costs
+    Commits(Commits),
+    /// A large group until it is stable, and many small ones
+    Groups(Groups),
     /// Send pre-encoded batches to a running broker
     Produce(Produce),
     /// Fetch and throw away what `produce` has written
@@ -68,6 +72,53 @@ struct Recovery {
     partitions: i32,
     #[arg(long, default_value_t = 4.0)]
     gigabytes: f64,
+}
+
+#[derive(Args)]
+struct Commits {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 3)]
+    pairs: u32,
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+    /// Groups that the connections speak for, in turns [default: one each]
+    #[arg(long)]
+    groups: Option<usize>,
+    /// Requests on the way per connection
+    #[arg(long, default_value_t = 32)]
+    in_flight: usize,
+    /// Requests of one offset each
+    #[arg(long, default_value_t = 1_000_000)]
+    commits: u64,
+    /// commit: fsync before the answer on both; memory: what Kafka promises by default; default:
+    /// each as it comes
+    #[arg(long, default_value = "default")]
+    durability: String,
+    /// Load a broker that runs already instead
+    #[arg(long)]
+    bootstrap: Option<String>,
+    /// The running broker's process, to count its CPU time
+    #[arg(long, requires = "bootstrap")]
+    pid: Option<u32>,
+}
+
+#[derive(Args)]
+struct Groups {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 3)]
+    pairs: u32,
+    #[arg(long, default_value_t = 1000)]
+    members: usize,
+    #[arg(long, default_value_t = 1000)]
+    partitions: i32,
+    /// How often members ask whether they must rejoin
+    #[arg(long, default_value_t = 500)]
+    heartbeat_ms: u64,
+    /// Groups with one committed offset each
+    #[arg(long, default_value_t = 100_000)]
+    groups: usize,
 }
 
 #[derive(Args)]
@@ -123,6 +174,8 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::SideBySide(arguments) => compare(&arguments),
         Command::Recovery(arguments) => recover(&arguments),
+        Command::Commits(arguments) => commit(&arguments),
+        Command::Groups(arguments) => group(&arguments),
         Command::Produce(arguments) => produce(&arguments),
         Command::Fetch(arguments) => fetch(&arguments),
     }
@@ -200,6 +253,84 @@ fn recover(arguments: &Recovery) -> Result<()> {
         kinds: kinds(&arguments.common)?,
         partitions: arguments.partitions,
         gigabytes: arguments.gigabytes,
+    })?;
+    print(&report, &arguments.common, load)
+}
+
+fn commit(arguments: &Commits) -> Result<()> {
+    let load = process::load_average();
+    let groups = arguments.groups.unwrap_or(arguments.connections);
+    if let Some(bootstrap) = &arguments.bootstrap {
+        return commit_to(bootstrap, groups, arguments);
+    }
+    let setting = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
+    let (ottla_topic, kafka_topic) = match arguments.durability.as_str() {
+        "default" => (Vec::new(), Vec::new()),
+        "memory" => (setting("ottla.durability", "memory"), Vec::new()),
+        "commit" => (Vec::new(), setting("flush.messages", "1")),
+        other => anyhow::bail!("--durability is default, memory or commit, not {other}"),
+    };
+    let report = commits::compare(&commits::Plan {
+        places: places(&arguments.common)?,
+        kinds: kinds(&arguments.common)?,
+        pairs: arguments.pairs,
+        connections: arguments.connections,
+        groups,
+        in_flight: arguments.in_flight,
+        commits: arguments.commits,
+        ottla_topic,
+        kafka_topic,
+    })?;
+    println!("durability: {}", arguments.durability);
+    print(&report, &arguments.common, load)
+}
+
+fn commit_to(bootstrap: &str, groups: usize, arguments: &Commits) -> Result<()> {
+    commits::prepare(bootstrap, groups)?;
+    let before = cpu(arguments.pid)?;
+    let outcome = commits::run(&commits::Load {
+        bootstrap: bootstrap.to_owned(),
+        connections: arguments.connections,
+        groups,
+        in_flight: arguments.in_flight,
+        commits: arguments.commits,
+        first_offset: 1,
+    })?;
+    let after = cpu(arguments.pid)?;
+    let millions = outcome.commits as f64 / 1e6;
+    let rate = outcome.commits as f64 / outcome.elapsed.as_secs_f64();
+    println!("{rate:.0} commits/s");
+    println!(
+        "CPU-s per million: client {:.2}",
+        (after.1 - before.1) / millions
+    );
+    if !after.0.is_nan() {
+        println!(
+            "CPU-s per million: broker {:.2}",
+            (after.0 - before.0) / millions
+        );
+    }
+    for quantile in [0.5, 0.99, 0.999] {
+        let micros = outcome.latency_us.value_at_quantile(quantile);
+        println!(
+            "answer p{}: {:.2} ms",
+            quantile * 100.0,
+            micros as f64 / 1000.0
+        );
+    }
+    Ok(())
+}
+
+fn group(arguments: &Groups) -> Result<()> {
+    let load = process::load_average();
+    let report = groups::compare(&groups::Plan {
+        places: places(&arguments.common)?,
+        kinds: kinds(&arguments.common)?,
+        pairs: arguments.pairs,
+        members: arguments.members,
+        partitions: arguments.partitions,
+        heartbeat_every: std::time::Duration::from_millis(arguments.heartbeat_ms),
+        groups: arguments.groups,
     })?;
     print(&report, &arguments.common, load)
 }

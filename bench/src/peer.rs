@@ -47,6 +47,8 @@ pub struct Peer {
     port: u16,
     folder: TempDir,
     places: Places,
+    /// Settings of the broker besides what it needs.
+    settings: Vec<String>,
 }
 
 fn free_port() -> Result<u16> {
@@ -56,6 +58,12 @@ fn free_port() -> Result<u16> {
 impl Peer {
     /// Starts a broker on an empty folder and waits for its first answer.
     pub fn start(kind: Kind, places: &Places) -> Result<Peer> {
+        Peer::start_with(kind, places, &[])
+    }
+
+    /// The same with lines of `server.properties`.
+    pub fn start_with(kind: Kind, places: &Places, settings: &[&str]) -> Result<Peer> {
+        let settings: Vec<String> = settings.iter().map(|line| (*line).to_owned()).collect();
         fs::create_dir_all(&places.data)?;
         let folder = TempDir::with_prefix_in("bench-", &places.data)?;
         let port = free_port()?;
@@ -64,7 +72,7 @@ impl Peer {
             fs::create_dir_all(folder.path())?;
         }
         let started = Instant::now();
-        let child = spawn(kind, places, folder.path(), port)?;
+        let child = spawn(kind, places, (folder.path(), port), &settings)?;
         let mut peer = Peer {
             kind,
             bootstrap: format!("127.0.0.1:{port}"),
@@ -73,6 +81,7 @@ impl Peer {
             port,
             folder,
             places: places.clone(),
+            settings,
         };
         peer.ready = peer.wait_until_ready(started)?;
         Ok(peer)
@@ -82,7 +91,12 @@ impl Peer {
     pub fn start_again(&mut self) -> Result<Duration> {
         ensure!(self.child.try_wait()?.is_some(), "it is still running");
         let started = Instant::now();
-        self.child = spawn(self.kind, &self.places, self.folder.path(), self.port)?;
+        self.child = spawn(
+            self.kind,
+            &self.places,
+            (self.folder.path(), self.port),
+            &self.settings,
+        )?;
         self.ready = self.wait_until_ready(started)?;
         Ok(self.ready)
     }
@@ -172,7 +186,12 @@ impl Drop for Peer {
     }
 }
 
-fn spawn(kind: Kind, places: &Places, folder: &Path, port: u16) -> Result<Child> {
+fn spawn(
+    kind: Kind,
+    places: &Places,
+    (folder, port): (&Path, u16),
+    settings: &[String],
+) -> Result<Child> {
     let log = File::options()
         .create(true)
         .append(true)
@@ -182,9 +201,10 @@ fn spawn(kind: Kind, places: &Places, folder: &Path, port: u16) -> Result<Child>
             let config = folder.join("server.properties");
             let text = format!(
                 "node.id=1\nlisteners=PLAINTEXT://127.0.0.1:{port}\n\
-                 ottla.http.listeners=http://127.0.0.1:{}\nlog.dirs={}\n",
+                 ottla.http.listeners=http://127.0.0.1:{}\nlog.dirs={}\n{}\n",
                 free_port()?,
                 folder.join("data").display(),
+                settings.join("\n"),
             );
             fs::write(&config, text)?;
             let mut command = Command::new(&places.ottla);
@@ -196,7 +216,8 @@ fn spawn(kind: Kind, places: &Places, folder: &Path, port: u16) -> Result<Child>
             command
                 .arg(folder)
                 .arg(port.to_string())
-                .arg(free_port()?.to_string());
+                .arg(free_port()?.to_string())
+                .args(settings);
             command
         }
     };

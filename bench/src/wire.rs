@@ -1,11 +1,14 @@
-//! The few calls that a benchmark makes besides its load: topics, leaders, offsets.
+//! The few calls that a benchmark makes besides its load: topics, leaders, offsets, groups.
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
 use ottla_protocol::messages::{
     self, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, Request, Response,
-    StrBytes, TopicName,
+    FindCoordinatorRequest, FindCoordinatorResponse, GroupId, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, Request, Response, StrBytes,
+    TopicName,
 };
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -138,6 +141,107 @@ impl Client {
         };
         found.partitions.iter().map(end).collect()
     }
+
+    /// Sets keys of a topic.
+    pub fn set_topic(&mut self, topic: &str, settings: &[(String, String)]) -> Result<()> {
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let settings = settings.iter().map(|(key, value)| {
+            messages::incremental_alter_configs_request::AlterableConfig::default()
+                .with_name(text(key))
+                .with_value(Some(text(value)))
+        });
+        let resource = messages::incremental_alter_configs_request::AlterConfigsResource::default()
+            .with_resource_type(TOPIC_RESOURCE)
+            .with_resource_name(text(topic))
+            .with_configs(settings.collect());
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let response: IncrementalAlterConfigsResponse = self.call(0, &request)?;
+        let result = response.responses.first().context("an empty answer")?;
+        ensure!(
+            result.error_code == 0,
+            "configure {topic}: error {}",
+            result.error_code
+        );
+        Ok(())
+    }
+
+    /// Waits until the group has a coordinator.
+    pub fn find_coordinator(&mut self, group: &str) -> Result<()> {
+        let request = FindCoordinatorRequest::default().with_key(text(group));
+        until_ready(|| {
+            let response: FindCoordinatorResponse = self.call(2, &request)?;
+            Ok(response.error_code)
+        })
+        .with_context(|| format!("the coordinator of {group}"))
+    }
+
+    /// Commits one offset of a group without members.
+    pub fn commit(&mut self, group: &str, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let wanted = messages::offset_commit_request::OffsetCommitRequestPartition::default()
+            .with_partition_index(partition)
+            .with_committed_offset(offset);
+        let wanted = messages::offset_commit_request::OffsetCommitRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![wanted]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![wanted]);
+        until_ready(|| {
+            let response: OffsetCommitResponse = self.call(7, &request)?;
+            let topic = response.topics.first().context("an empty answer")?;
+            let partition = topic.partitions.first().context("an empty answer")?;
+            Ok(partition.error_code)
+        })
+        .with_context(|| format!("a commit of {group}"))
+    }
+
+    /// The committed offset; -1 when there is none.
+    pub fn committed(&mut self, group: &str, topic: &str, partition: i32) -> Result<i64> {
+        let wanted = messages::offset_fetch_request::OffsetFetchRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partition_indexes(vec![partition]);
+        let request = OffsetFetchRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_topics(Some(vec![wanted]));
+        let response: OffsetFetchResponse = self.call(5, &request)?;
+        let code = response.error_code;
+        ensure!(code == 0, "the offsets of {group}: error {code}");
+        let topic = response.topics.first().context("an empty answer")?;
+        let partition = topic.partitions.first().context("an empty answer")?;
+        Ok(partition.committed_offset)
+    }
+
+    /// How many groups are listed.
+    pub fn list_groups(&mut self) -> Result<usize> {
+        let response: ListGroupsResponse = self.call(4, &ListGroupsRequest::default())?;
+        let code = response.error_code;
+        ensure!(code == 0, "list groups: error {code}");
+        Ok(response.groups.len())
+    }
+}
+
+/// The kind of a topic among the things that are configured.
+const TOPIC_RESOURCE: i8 = 2;
+
+/// Calls until the answer is no longer that coordinators are on their way.
+fn until_ready(mut call: impl FnMut() -> Result<i16>) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match call()? {
+            0 => return Ok(()),
+            14..=16 if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            code => anyhow::bail!("error {code}"),
+        }
+    }
+}
+
+pub(crate) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
 }
 
 fn topic_name(name: &str) -> TopicName {
