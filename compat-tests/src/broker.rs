@@ -158,11 +158,10 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker that the environment asks for; by default ours, fresh.
-    pub fn from_environment() -> Result<Broker> {
+    /// The broker that the environment asks for; by default ours, fresh, with changed settings.
+    pub fn from_environment(change: impl FnOnce(Settings) -> Settings) -> Result<Broker> {
         match std::env::var(OTHER_BROKER) {
-            Ok(kind) if kind == "kafka" => Broker::start_apache_kafka(),
-            Ok(bootstrap) => {
+            Ok(bootstrap) if bootstrap != "kafka" => {
                 let settings = Settings::new(Path::new("/nonexistent"))?;
                 Ok(Broker {
                     settings,
@@ -171,15 +170,25 @@ impl Broker {
                     _folder: None,
                 })
             }
-            Err(_) => Broker::start_fresh(|settings| settings),
+            _ => Broker::start_fresh(change),
         }
     }
 
-    /// Ours, in a new temporary folder (or Apache Kafka as it comes, to check the test itself).
+    /// Ours, in a new temporary folder (or Apache Kafka with the same properties, to check the test
+    /// itself).
     pub fn start_fresh(change: impl FnOnce(Settings) -> Settings) -> Result<Broker> {
         if std::env::var(OTHER_BROKER).is_ok_and(|kind| kind == "kafka") {
-            return Broker::start_apache_kafka();
+            let settings = change(Settings::new(Path::new("/nonexistent"))?);
+            let properties = settings.properties.iter();
+            // What is ours alone means nothing there.
+            let properties = properties.filter(|(key, _)| !key.starts_with("ottla."));
+            return Broker::start_apache_kafka(&properties.cloned().collect::<Vec<_>>());
         }
+        Broker::start_ours(change)
+    }
+
+    /// Ours, in a new temporary folder, whatever the environment says.
+    pub fn start_ours(change: impl FnOnce(Settings) -> Settings) -> Result<Broker> {
         let folder = tempfile::tempdir()?;
         let mut broker = Broker::start(change(Settings::new(folder.path())?))?;
         broker._folder = Some(folder);
@@ -200,13 +209,19 @@ impl Broker {
         Ok(broker)
     }
 
-    fn start_apache_kafka() -> Result<Broker> {
+    /// Apache Kafka from its jars, in a new temporary folder.
+    pub fn start_apache_kafka(properties: &[(String, String)]) -> Result<Broker> {
         let folder = tempfile::tempdir()?;
         let settings = Settings::new(folder.path())?;
         let log = File::create(settings.log_path())?;
         let mut command = Command::new(root().join("scripts/kafka-server"));
         command.arg(folder.path()).arg(settings.port.to_string());
         command.arg(settings.http_port.to_string());
+        command.args(
+            properties
+                .iter()
+                .map(|(key, value)| format!("{key}={value}")),
+        );
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

@@ -5,6 +5,8 @@ mod kcat;
 mod rust;
 mod scripts;
 
+pub(crate) use scripts::{node_missing, python_missing};
+
 use crate::scenario::Scenario::{self, *};
 use anyhow::Result;
 
@@ -68,7 +70,7 @@ pub const CLIENTS: &[Client] = &[
         title: "confluent-kafka for Python 2.16.1 (librdkafka 2.16)",
         how: "from PyPI; `compat-tests/clients/confluent.py`",
         scenarios: &Scenario::ALL,
-        missing: || scripts::python_missing("confluent_kafka"),
+        missing: || python_missing("confluent_kafka"),
         run: |scenario, target| scripts::run_python("confluent.py", scenario, target),
     },
     Client {
@@ -76,7 +78,7 @@ pub const CLIENTS: &[Client] = &[
         title: "kafka-python 3.0.12",
         how: "from PyPI; `compat-tests/clients/kafka_python.py`",
         scenarios: &Scenario::ALL,
-        missing: || scripts::python_missing("kafka"),
+        missing: || python_missing("kafka"),
         run: |scenario, target| scripts::run_python("kafka_python.py", scenario, target),
     },
     Client {
@@ -94,7 +96,7 @@ pub const CLIENTS: &[Client] = &[
         how: "from npm; `compat-tests/clients/kafkajs.mjs`. It consumes in groups only, so what it \
               produced is read back by the Rust client",
         scenarios: &Scenario::ALL,
-        missing: scripts::node_missing,
+        missing: || node_missing("kafkajs"),
         run: scripts::run_node,
     },
 ];

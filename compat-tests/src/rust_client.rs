@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Headers as _, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -74,6 +75,24 @@ pub fn create_topic(
     let results = wait(admin(bootstrap)?.create_topics([&wanted], &options()))?;
     only_result(results).map_err(|code| anyhow!("create {topic}: {code}"))?;
     Ok(())
+}
+
+/// Waits until the broker tells clients about a topic; Apache Kafka does so a moment after it has
+/// said that the topic is created.
+pub fn wait_for_topic(bootstrap: &str, topic: &str) -> Result<()> {
+    let consumer = consumer(bootstrap, &[])?;
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+        let found = metadata.topics().first();
+        if found.is_some_and(|topic| topic.error().is_none() && !topic.partitions().is_empty()) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("{topic} is created, and nobody is told");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 pub fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
@@ -349,4 +368,37 @@ pub fn produce(
         Some(code) => Err(KafkaError::MessageProduction(code).into()),
         None => Ok(producer.deliveries.all()),
     }
+}
+
+/// What a group has committed for a topic, with metadata; the group is not joined.
+pub fn committed(
+    bootstrap: &str,
+    group: &str,
+    topic: &str,
+) -> Result<BTreeMap<i32, (i64, String)>> {
+    let consumer = consumer(bootstrap, &[("group.id", group)])?;
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+    let mut asked = TopicPartitionList::new();
+    for partition in metadata
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions())
+    {
+        asked.add_partition(topic, partition.id());
+    }
+    let found = consumer.committed_offsets(asked, TIMEOUT)?;
+    let there = found.elements().into_iter().filter_map(|element| {
+        let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
+        Some((element.partition(), (offset, element.metadata().to_owned())))
+    });
+    Ok(there.collect())
+}
+
+/// Deletes a group; Kafka's error code.
+pub fn delete_group(bootstrap: &str, group: &str) -> Result<i32> {
+    let results = wait(admin(bootstrap)?.delete_groups(&[group], &options()))?;
+    Ok(match only_result(results) {
+        Ok(_) => 0,
+        Err(code) => code as i32,
+    })
 }

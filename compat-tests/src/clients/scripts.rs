@@ -21,7 +21,7 @@ fn node_modules() -> PathBuf {
     cache().join("clients/node/node_modules")
 }
 
-pub(super) fn python_missing(module: &str) -> Option<String> {
+pub(crate) fn python_missing(module: &str) -> Option<String> {
     let mut import = Command::new(python());
     import.arg("-c").arg(format!("import {module}"));
     run_ok(&mut import, b"")
@@ -38,9 +38,9 @@ pub(super) fn run_python(name: &str, scenario: Scenario, target: &Target<'_>) ->
     Ok(())
 }
 
-pub(super) fn node_missing() -> Option<String> {
-    let there = is_installed("node") && node_modules().join("kafkajs").is_dir();
-    (!there).then(|| "no node or no kafkajs: scripts/clients".to_owned())
+pub(crate) fn node_missing(package: &str) -> Option<String> {
+    let there = is_installed("node") && node_modules().join(package).is_dir();
+    (!there).then(|| format!("no node or no {package}: scripts/clients"))
 }
 
 /// What the script says must be found in partition 0 of a topic.
