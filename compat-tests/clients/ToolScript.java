@@ -1,6 +1,7 @@
-// Runs `kafka-consumer-groups` again and again in one JVM, because each start costs seconds.
+// Runs Kafka's own tools again and again in one JVM, because each start costs seconds.
 //
-// Each line on standard input is one call: its arguments, separated by spaces. What the tool prints,
+// Each line on standard input is one call: `groups` (kafka-consumer-groups) or `console`
+// (kafka-console-consumer) and its arguments, separated by spaces. What the tool prints,
 // on both of its outputs, comes back followed by a line with nothing but a dot. A call that would
 // end the program ends only itself.
 
@@ -9,7 +10,9 @@ import java.io.ByteArrayOutputStream;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import org.apache.kafka.common.utils.Exit;
+import org.apache.kafka.tools.consumer.ConsoleConsumer;
 import org.apache.kafka.tools.consumer.group.ConsumerGroupCommand;
 
 public final class ToolScript {
@@ -21,7 +24,15 @@ public final class ToolScript {
 
     private ToolScript() { }
 
-    private static String call(String line) {
+    private static void run(String tool, String[] arguments) throws Exception {
+        if ("console".equals(tool)) {
+            ConsoleConsumer.main(arguments);
+        } else {
+            ConsumerGroupCommand.main(arguments);
+        }
+    }
+
+    private static String call(String line) throws Exception {
         ByteArrayOutputStream bytes = new ByteArrayOutputStream();
         PrintStream out = new PrintStream(bytes, true, StandardCharsets.UTF_8);
         PrintStream stdout = System.out;
@@ -29,7 +40,8 @@ public final class ToolScript {
         System.setOut(out);
         System.setErr(out);
         try {
-            ConsumerGroupCommand.main(line.split(" "));
+            String[] words = line.split(" ");
+            run(words[0], Arrays.copyOfRange(words, 1, words.length));
         } catch (RuntimeException ended) {
             out.println(ended);
         } finally {

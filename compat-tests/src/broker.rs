@@ -61,6 +61,8 @@ pub struct Settings {
     pub http_port: u16,
     /// Lines of the configuration file that come last and so win.
     pub properties: Vec<(String, String)>,
+    /// Environment variables of the process.
+    pub environment: Vec<(String, String)>,
     /// Limits the number of descriptors of the process (`ulimit -n`).
     pub descriptors: Option<u32>,
 }
@@ -72,12 +74,19 @@ impl Settings {
             port: free_port()?,
             http_port: free_port()?,
             properties: Vec::new(),
+            environment: Vec::new(),
             descriptors: None,
         })
     }
 
     pub fn with(mut self, key: &str, value: impl ToString) -> Settings {
         self.properties.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Sets an environment variable of the process.
+    pub fn with_env(mut self, key: &str, value: impl ToString) -> Settings {
+        self.environment.push((key.to_owned(), value.to_string()));
         self
     }
 
@@ -125,6 +134,7 @@ impl Settings {
             None => Command::new(&binary),
         };
         command.args(["server", "--config"]).arg(config);
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

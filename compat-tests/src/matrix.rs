@@ -95,6 +95,7 @@ pub fn page(results: &Results, before: &str) -> String {
     page.push_str(&clients.how());
     page.push_str("\nAs members of groups, each in a process of its own:\n\n");
     page.push_str(&members.how());
+    page.push_str(TOOLS);
     page
 }
 
@@ -173,6 +174,23 @@ The same clients and more as members of groups. Each is a process of its own tha
 what to do, kills or ends; the scenarios are the same for all. A broker is asked through another
 client what is committed.
 
+";
+
+const TOOLS: &str = "
+## Tools over consumer groups
+
+- `kafka-consumer-groups` 4.3.0: one script of a hundred calls (list, describe with all its tables,
+  reset-offsets in all its modes, delete, delete-offsets; refusals, too) is carried out against this
+  broker and against Apache Kafka 4.3.0, and prints the same: `compat-tests/tests/group_tool.rs`.
+  Members' ids, ports and the order of lines are left out of the comparison.
+- Kafka's own formatters read the same records in `__consumer_offsets` of both, except that Apache
+  Kafka also writes down a group that has no generation yet.
+- Requests that no client sends get Kafka's error codes, and a neighbour group does not notice:
+  `compat-tests/tests/hostile_groups.rs`, which can be run against Apache Kafka, too. Where Apache
+  Kafka never answers (a subscription whose lengths lie), this broker treats it as bytes.
+- Burrow 1.2.1, Debian's package: **not checked**. It cannot read Apache Kafka 4.3 either: it knows
+  no record in `__consumer_offsets` of a version that Kafka writes now, asks for the ends of logs
+  with a request that Kafka 4 has removed, and wants a ZooKeeper.
 ";
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `kafka-consumer-groups` prints the same against this broker as against Apache Kafka.
+//! `kafka-consumer-groups` prints the same against this broker as against Apache Kafka, and so do
+//! Kafka's own readers of `__consumer_offsets`.
 //!
 //! One script of calls and of things that happen between them is carried out against both brokers,
 //! side by side, and what the tool printed is compared call by call. Ids of members, ports and the
@@ -13,6 +14,7 @@ use ottla_compat_tests::process::{cache, is_installed};
 use ottla_compat_tests::rust_client as client;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The records' own time: one second apart, long ago.
 const BASE_MS: i64 = 1_700_000_000_000;
@@ -52,10 +54,13 @@ impl Tool {
         })
     }
 
-    /// Calls the tool; what it printed, as it was.
-    fn raw(&mut self, arguments: &str) -> Result<String> {
+    /// Calls a tool; what it printed, as it was.
+    fn raw(&mut self, tool: &str, arguments: &str) -> Result<String> {
         let bootstrap = &self.bootstrap;
-        writeln!(self.stdin, "--bootstrap-server {bootstrap} {arguments}")?;
+        writeln!(
+            self.stdin,
+            "{tool} --bootstrap-server {bootstrap} {arguments}"
+        )?;
         let mut text = String::new();
         loop {
             let mut line = String::new();
@@ -71,7 +76,7 @@ impl Tool {
 
     /// Calls the tool and keeps what it printed for the comparison.
     fn call(&mut self, arguments: &str) -> Result<()> {
-        let text = self.raw(arguments)?;
+        let text = self.raw("groups", arguments)?;
         let port = self.bootstrap.rsplit(':').next().unwrap_or_default();
         let mut lines: Vec<String> = text
             .lines()
@@ -111,6 +116,48 @@ fn normal(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// What Kafka's own formatters read in `__consumer_offsets` about the groups of the script.
+fn records(tool: &mut Tool) -> Result<()> {
+    for formatter in ["OffsetsMessageFormatter", "GroupMetadataMessageFormatter"] {
+        let arguments = format!(
+            "--topic __consumer_offsets --from-beginning --timeout-ms 4000 \
+             --formatter org.apache.kafka.tools.consumer.{formatter}"
+        );
+        let text = tool.raw("console", &arguments)?;
+        // One object after the other, without an end of the line.
+        let objects = text.split("{\"key\":").filter(|object| {
+            let ours = |group: &str| object.contains(&format!("\"group\":\"{group}\""));
+            ours("idle") || ours("active")
+        });
+        // Kafka also writes a group down that has no generation yet.
+        let objects = objects.filter(|object| !object.contains("\"generation\":0"));
+        let mut lines: Vec<String> = objects.map(without_chance).collect();
+        ensure!(!lines.is_empty(), "{formatter} sees nothing:\n{text}");
+        lines.sort();
+        tool.said.push((formatter.to_owned(), lines));
+    }
+    Ok(())
+}
+
+/// A record without what is new each time: times, ids of topics and members, Base64 of these.
+fn without_chance(object: &str) -> String {
+    let object = object.split('\n').next().unwrap_or_default();
+    // The console consumer's complaint about its timeout follows without a new line.
+    let object = object.split("[main] ").next().unwrap_or_default();
+    let by_chance = [
+        "\"commitTimestamp\":",
+        "\"currentStateTimestamp\":",
+        "\"topicId\":\"",
+        "\"leader\":\"",
+        "\"memberId\":\"",
+    ];
+    let fields = object.split(',').map(|field| {
+        let name = by_chance.iter().find(|name| field.contains(**name));
+        name.map_or_else(|| field.to_owned(), |name| format!("{name} something"))
+    });
+    fields.collect::<Vec<_>>().join(",")
+}
+
 /// A member of a group of its own, of the Rust client.
 fn rust_member() -> &'static ottla_compat_tests::groups::clients::GroupClient {
     let mut clients = GROUP_CLIENTS.iter();
@@ -121,7 +168,12 @@ fn rust_member() -> &'static ottla_compat_tests::groups::clients::GroupClient {
 
 /// Three partitions with 10, 20 and 30 records, and another topic.
 fn fill(bootstrap: &str) -> Result<()> {
-    client::create_topic(bootstrap, "orders", 3, &[])?;
+    // Apache Kafka answers a moment before it can create anything.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = client::create_topic(bootstrap, "orders", 3, &[]) {
+        ensure!(Instant::now() < deadline, "{error:#}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
     client::create_topic(bootstrap, "other", 1, &[])?;
     for partition in 0..3 {
         let records: Vec<_> = (0..10 * (i64::from(partition) + 1))
@@ -262,6 +314,8 @@ fn carry_out(bootstrap: &str) -> Result<Vec<(String, Vec<String>)>> {
     // A static member stays in the group until its session ends.
     tool.call("--describe --group active --members")?;
     tool.call("--delete --group active")?;
+    // At the end, because the reader is a group, too.
+    records(&mut tool)?;
     Ok(std::mem::take(&mut tool.said))
 }
 
@@ -280,7 +334,7 @@ fn from_file(tool: &mut Tool) -> Result<()> {
         let path = plan.display();
         for mode in ["--dry-run", "--execute"] {
             let call = format!("--reset-offsets {groups} --from-file {path} {mode}");
-            let printed = tool.raw(&call)?;
+            let printed = tool.raw("groups", &call)?;
             let mut lines: Vec<String> = printed.lines().map(normal).collect();
             lines.sort();
             tool.said

@@ -11,7 +11,7 @@ use ottla_protocol::error::ErrorCode;
 
 use crate::command::{
     CommitOffsets, DescribedGroup, FetchedOffset, Heartbeat, JoinGroup, JoinReply, LeaveGroup,
-    LeftMember, ListFilter, ListedGroup, SyncGroup, SyncReply,
+    LeavingMember, LeftMember, ListFilter, ListedGroup, SyncGroup, SyncReply,
 };
 use crate::group::{At, Group};
 use crate::offsets::Offsets;
@@ -199,7 +199,10 @@ impl GroupCoordinator {
         };
         let left = match self.groups.get_mut(request.group.as_str()) {
             Some(group) => group.leave(&mut at, request.members),
-            None => return Err(missing_group(&request.group)),
+            None => match missing_group(&request.group) {
+                ErrorCode::UNKNOWN_MEMBER_ID => unknown_members(request.members),
+                error => return Err(error),
+            },
         };
         self.forget_if_nothing(&request.group);
         Ok(left)
@@ -231,7 +234,10 @@ impl GroupCoordinator {
             group.hear_of(&mut at, &request.member.member_id);
         }
         let (records, results) = Offsets::commit_records(turn.now_ms, turn.limits, &request);
-        self.write(turn, &records)?;
+        self.write(turn, &records).map_err(|error| match error {
+            ErrorCode::UNKNOWN_SERVER_ERROR => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+            error => error,
+        })?;
         Ok(results)
     }
 
@@ -415,6 +421,16 @@ fn fits_records(request: &JoinGroup) -> bool {
         && protocols
             .into_iter()
             .all(|name| name.len() <= NAME_MAX_BYTES)
+}
+
+/// Nobody of a group that does not exist can leave it; each is told so.
+fn unknown_members(leaving: Vec<LeavingMember>) -> Vec<LeftMember> {
+    let left = leaving.into_iter().map(|member| LeftMember {
+        member_id: member.member_id,
+        instance_id: member.instance_id,
+        error: ErrorCode::UNKNOWN_MEMBER_ID,
+    });
+    left.collect()
 }
 
 /// Kafka's answer to a member of a group that does not exist.

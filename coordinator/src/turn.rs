@@ -18,7 +18,7 @@ pub struct JournalError(pub ErrorCode);
 /// The partition of `__consumer_offsets` that a coordinator writes to.
 pub trait Journal {
     /// Appends all records atomically, in order, or none of them. The error is one that the
-    /// clients of groups understand (14, 15 or 16).
+    /// clients of groups understand (14, 15 or 16), or -1: too large for the log.
     fn append(&mut self, records: &[GroupRecord]) -> Result<(), JournalError>;
 }
 

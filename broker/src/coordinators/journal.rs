@@ -7,6 +7,7 @@ use ottla_coordinator::{Journal, JournalError};
 use ottla_protocol::batch::BatchBuilder;
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::types::Offset;
+use ottla_storage::log::AppendError;
 
 use crate::broker::Broker;
 use crate::flusher::Job;
@@ -62,12 +63,20 @@ impl Journal for LogJournal<'_> {
         }
         let batch = batch.build().map_err(|error| {
             tracing::error!(partition = ?self.partition, %error, "records of a group do not fit");
-            JournalError(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+            JournalError(ErrorCode::UNKNOWN_SERVER_ERROR)
         })?;
         match self.partition.append_own(batch, (self.now, now_ms)) {
             Ok(appended) => {
                 self.appended(appended);
                 Ok(())
+            }
+            // Kafka's answer when records do not fit: trying again is of no use.
+            Err(PartitionError::Append(
+                error @ (AppendError::MessageTooLarge { .. }
+                | AppendError::RecordListTooLarge { .. }),
+            )) => {
+                tracing::warn!(partition = ?self.partition, %error, "a group is too large");
+                Err(JournalError(ErrorCode::UNKNOWN_SERVER_ERROR))
             }
             Err(PartitionError::NotHosted) => Err(JournalError(ErrorCode::NOT_COORDINATOR)),
             Err(error) => {

@@ -5,6 +5,7 @@ use super::log::{Kind, at_least_once, of, records};
 use super::{Load, Stage};
 use crate::broker::Broker;
 use anyhow::{Result, ensure};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Runs `attack` beside a neighbour; the broker lives on, and the neighbour's group has neither
@@ -14,7 +15,10 @@ pub fn undisturbed(broker: &mut Broker, attack: impl FnOnce(&str) -> Result<()>)
     let mut clients = GROUP_CLIENTS.iter();
     let client = clients.find(|client| client.name == "rdkafka");
     let client = client.expect("the Rust client is always there");
-    let mut stage = Stage::new(client, &bootstrap, "neighbour", 2)?;
+    // Tests that share a broker have a neighbour each.
+    static NEIGHBOURS: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("neighbour-{}", NEIGHBOURS.fetch_add(1, Ordering::Relaxed));
+    let mut stage = Stage::new(client, &bootstrap, &name, 2)?;
     let load = Load::start(&bootstrap, &stage.topic, 2);
     let members = [
         stage.start(&[("commit", "batch")])?,
