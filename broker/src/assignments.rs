@@ -53,6 +53,9 @@ pub fn apply(
         }
     }
     broker.metadata.publish(Arc::clone(image));
+    if concerns_groups(delta) {
+        broker.metadata.topics_changed();
+    }
     for resource in &delta.configs_changed {
         match resource {
             ConfigResource::Topic(name) => configure_topic(broker, image, name, now),
@@ -64,6 +67,13 @@ pub fn apply(
             ConfigResource::Group(_) => {}
         }
     }
+}
+
+/// Whether consumer groups may have to assign anew.
+fn concerns_groups(delta: &MetadataDelta) -> bool {
+    !(delta.topics_deleted.is_empty()
+        && delta.partitions_changed.is_empty()
+        && delta.brokers_changed.is_empty())
 }
 
 /// Opens what is assigned to this broker and not open yet; tells the rest about new leader epochs.

@@ -126,9 +126,11 @@ pub struct Producers<'a> {
     pub producer_ids: &'a ProducerIds,
 }
 
-/// Groups and their offsets: the APIs from OffsetCommit to ListGroups, DeleteGroups, OffsetDelete.
+/// Groups and their offsets: the APIs from OffsetCommit to ListGroups, DeleteGroups, OffsetDelete,
+/// ConsumerGroupHeartbeat and ConsumerGroupDescribe.
 #[derive(Clone, Copy)]
 pub struct Groups<'a> {
+    pub config: &'a Arc<Config>,
     pub coordinators: &'a Coordinators,
     pub metadata: &'a MetadataCache,
 }
@@ -230,6 +232,7 @@ impl Broker {
 
     pub fn groups(&self) -> Groups<'_> {
         Groups {
+            config: &self.config,
             coordinators: &self.coordinators,
             metadata: &self.metadata,
         }

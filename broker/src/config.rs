@@ -12,6 +12,7 @@ mod build;
 pub mod check;
 pub mod describe;
 pub mod document;
+pub mod group;
 mod key;
 mod keys;
 mod listeners;
@@ -73,7 +74,10 @@ pub struct Config {
 
     pub num_partitions: i32,
     pub group_limits: GroupLimits,
+    /// Groups of the protocol of KIP-848 are served.
+    pub consumer_groups: bool,
     pub offsets_topic: OffsetsTopic,
+    pub offsets_commit_timeout_ms: u64,
     pub default_replication_factor: i32,
     pub auto_create_topics: bool,
     pub delete_topics: bool,
@@ -190,7 +194,9 @@ impl Config {
             broker_rack: None,
             num_partitions: 0,
             group_limits: GroupLimits::default(),
+            consumer_groups: false,
             offsets_topic: OffsetsTopic::default(),
+            offsets_commit_timeout_ms: 0,
             default_replication_factor: 0,
             auto_create_topics: false,
             delete_topics: false,

@@ -13,12 +13,14 @@ mod journal;
 mod load;
 mod parked;
 mod replay;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use ottla_coordinator::command::{DescribedConsumerGroup, Refusal};
 use ottla_coordinator::records::partition_of;
 use ottla_coordinator::turn::GroupEvent;
 use ottla_coordinator::{Answer, GroupCoordinator, Token, Turn};
@@ -37,6 +39,7 @@ use images::Images;
 use journal::LogJournal;
 use load::Loaded;
 pub use parked::{Ends, Slot, await_answer, when_committed};
+use topics::ImageTopics;
 
 /// The topic whose partitions are the coordinators' logs.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -216,13 +219,22 @@ impl Coordinators {
         command: impl FnOnce(&mut GroupCoordinator, &mut Turn<'_>) -> T,
     ) -> Turned<T> {
         let config = broker.live_config();
+        let version = broker.metadata.topics_version();
+        let image = broker.metadata.image();
+        let cluster = ImageTopics {
+            image: &image,
+            version,
+        };
+        let configs = |group: &str| topics::group_config(&image, &config, group);
         let mut new_id = || Builder::from_random_bytes(broker.rng.lock().random()).into_uuid();
         let mut inner = shard.inner.lock();
         inner.waiting.extend(waits);
         let mut journal = LogJournal::new(broker, &shard.partition, now);
         let limits = &config.group_limits;
         let now_ms = self.now_ms(now);
-        let mut turn = Turn::new(now_ms, limits, &mut journal, &mut new_id);
+        let mut turn = Turn::new(now_ms, limits, &mut journal, &mut new_id)
+            .with_topics(&cluster)
+            .with_configs(&configs);
         let result = command(&mut inner.machine, &mut turn);
         let (answers, events) = (turn.answers, turn.events);
         let wrote = journal.end();
@@ -251,6 +263,22 @@ impl Coordinators {
             result: look(&inner.machine),
             end: inner.end,
         }
+    }
+
+    /// A consumer group as people see it, with the topics' names of now.
+    pub fn describe_consumer(
+        &self,
+        broker: &Broker,
+        shard: &Shard,
+        group: &str,
+    ) -> Turned<Result<DescribedConsumerGroup, Refusal>> {
+        let version = broker.metadata.topics_version();
+        let image = &*broker.metadata.image();
+        let topics = ImageTopics { image, version };
+        let limits = &broker.live_config().group_limits;
+        self.read(shard, |machine| {
+            machine.describe_consumer(&topics, limits, group)
+        })
     }
 
     fn expect(&self, deadline_ms: Option<i64>) {

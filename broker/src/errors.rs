@@ -177,7 +177,8 @@ impl ToErrorCode for AlterError {
             | AlterError::RemovedKey { .. }
             | AlterError::InvalidValue { .. }
             | AlterError::NotAList { .. }
-            | AlterError::CompactionLag { .. } => ErrorCode::INVALID_CONFIG,
+            | AlterError::CompactionLag { .. }
+            | AlterError::Group(_) => ErrorCode::INVALID_CONFIG,
             AlterError::ReadOnly { .. }
             | AlterError::NotADefault { .. }
             | AlterError::NullValue { .. }

@@ -3,6 +3,7 @@
 //! handler reads once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use ottla_controller::MetadataImage;
@@ -12,13 +13,26 @@ use ottla_protocol::types::TopicId;
 /// The newest image the controller announced.
 pub struct MetadataCache {
     image: ArcSwap<MetadataImage>,
+    topics_version: AtomicU64,
 }
 
 impl MetadataCache {
     pub fn new(image: Arc<MetadataImage>) -> MetadataCache {
         MetadataCache {
             image: ArcSwap::new(image),
+            topics_version: AtomicU64::new(1),
         }
+    }
+
+    /// Grows after each change of topics, their partitions or the racks of brokers was published.
+    /// Who reads it before the image sees no older image than it says.
+    pub fn topics_version(&self) -> u64 {
+        self.topics_version.load(Ordering::Acquire)
+    }
+
+    /// The image that was published last has other topics, partitions or racks.
+    pub fn topics_changed(&self) {
+        self.topics_version.fetch_add(1, Ordering::AcqRel);
     }
 
     pub fn image(&self) -> Arc<MetadataImage> {

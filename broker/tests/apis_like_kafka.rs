@@ -9,13 +9,7 @@ use ottla_broker::api::APIS;
 const FACTS: &str = include_str!("data/kafka_4_3_api_versions.tsv");
 
 /// Lower highest versions than Kafka's: (key, ours, why).
-const LOWER: &[(i16, i16, &str)] = &[
-    (2, 10, "the message codec has ListOffsets up to 10"),
-    (8, 9, "the message codec has OffsetCommit up to 9"),
-    (9, 9, "the message codec has OffsetFetch up to 9"),
-    (35, 4, "the message codec has DescribeLogDirs up to 4"),
-    (80, 0, "the message codec has AddRaftVoter 0"),
-];
+const LOWER: &[(i16, i16, &str)] = &[];
 
 /// What Kafka serves and this broker does not yet.
 const ABSENT: &[(&[i16], &str)] = &[

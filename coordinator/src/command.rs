@@ -5,6 +5,13 @@ use bytes::Bytes;
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 
+mod consumer;
+
+pub use consumer::{
+    AssignedTopic, ConsumerHeartbeat, ConsumerHeartbeatReply, DescribedConsumerGroup,
+    DescribedConsumerMember, FetchOffsets, Refusal, TopicPartitions,
+};
+
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
@@ -146,8 +153,11 @@ pub struct TopicPartitionId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitOffsets {
     pub group: String,
-    /// Generation -1 and no ids: a consumer that assigns itself.
+    /// Generation -1 and no ids: a consumer that assigns itself. In a consumer group the
+    /// generation is the member's epoch.
     pub member: MemberRef,
+    /// The request can carry a member's epoch (version 9 and later).
+    pub knows_member_epochs: bool,
     /// Explicit retention of old clients (v2-4); `None`: the broker's.
     pub retention_ms: Option<i64>,
     /// Partitions that exist; the handler answers for the others.

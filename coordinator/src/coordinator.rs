@@ -10,14 +10,16 @@ use std::sync::Arc;
 use ottla_protocol::error::ErrorCode;
 
 use crate::command::{
-    CommitOffsets, DescribedGroup, FetchedOffset, Heartbeat, JoinGroup, JoinReply, LeaveGroup,
-    LeavingMember, LeftMember, ListFilter, ListedGroup, SyncGroup, SyncReply,
+    CommitOffsets, ConsumerHeartbeat, ConsumerHeartbeatReply, DescribedConsumerGroup,
+    DescribedGroup, FetchOffsets, FetchedOffset, Heartbeat, JoinGroup, JoinReply, LeaveGroup,
+    LeavingMember, LeftMember, ListFilter, ListedGroup, Refusal, SyncGroup, SyncReply,
 };
 use crate::group::{At, Group};
 use crate::offsets::Offsets;
 use crate::records::GroupRecord;
 use crate::timers::{Kind, Timers};
-use crate::turn::{Answer, GroupEvent, Token, Turn};
+use crate::topics::Topics;
+use crate::turn::{Answer, GroupEvent, GroupLimits, Token, Turn};
 
 /// How often offsets are looked at for their age.
 const EXPIRY_CHECK_MS: i64 = 10 * 60 * 1_000;
@@ -208,6 +210,16 @@ impl GroupCoordinator {
         Ok(left)
     }
 
+    /// A member of a consumer group (KIP-848) joins, lives, acknowledges or leaves.
+    pub fn consumer_heartbeat(
+        &mut self,
+        _turn: &mut Turn<'_>,
+        _request: ConsumerHeartbeat,
+    ) -> ConsumerHeartbeatReply {
+        let message = "The consumer group protocol is not enabled.";
+        Refusal::new(ErrorCode::UNSUPPORTED_VERSION, message).into()
+    }
+
     /// One result per offset, in their order, or one for all.
     pub fn commit(
         &mut self,
@@ -241,12 +253,10 @@ impl GroupCoordinator {
         Ok(results)
     }
 
-    pub fn fetch_offsets(
-        &self,
-        group: &str,
-        partitions: Option<&[(String, i32)]>,
-    ) -> Vec<FetchedOffset> {
-        self.offsets.fetch(group, partitions)
+    /// The offsets that are asked for, in their order, or an error for the group.
+    pub fn fetch_offsets(&self, request: &FetchOffsets) -> Result<Vec<FetchedOffset>, ErrorCode> {
+        let partitions = request.partitions.as_deref();
+        Ok(self.offsets.fetch(&request.group, partitions))
     }
 
     pub fn delete_offsets(
@@ -327,15 +337,28 @@ impl GroupCoordinator {
         listed
     }
 
-    /// `None`: nobody knows it.
-    pub fn describe(&self, group: &str) -> Option<DescribedGroup> {
+    /// A classic group; refused (69) when nobody knows it or it is of another kind.
+    pub fn describe(&self, group: &str) -> Result<DescribedGroup, Refusal> {
         match self.groups.get(group) {
-            Some(group) => Some(group.described()),
-            None if self.offsets.has_any(group) => {
-                Some(Group::new(Arc::from(group), -1).described())
-            }
-            None => None,
+            Some(group) => Ok(group.described()),
+            None if self.offsets.has_any(group) => Ok(Group::new(Arc::from(group), -1).described()),
+            None => Err(group_not_found(group)),
         }
+    }
+
+    /// A consumer group; refused (69) when nobody knows it or it is of another kind. Topics are
+    /// named after `topics`.
+    pub fn describe_consumer(
+        &self,
+        _topics: &dyn Topics,
+        _limits: &GroupLimits,
+        group: &str,
+    ) -> Result<DescribedConsumerGroup, Refusal> {
+        if !self.knows(group) {
+            return Err(group_not_found(group));
+        }
+        let message = format!("Group {group} is not a consumer group.");
+        Err(Refusal::new(ErrorCode::GROUP_ID_NOT_FOUND, message))
     }
 
     /// Their offsets mean nothing any more.
@@ -431,6 +454,11 @@ fn unknown_members(leaving: Vec<LeavingMember>) -> Vec<LeftMember> {
         error: ErrorCode::UNKNOWN_MEMBER_ID,
     });
     left.collect()
+}
+
+fn group_not_found(group: &str) -> Refusal {
+    let message = format!("Group {group} not found.");
+    Refusal::new(ErrorCode::GROUP_ID_NOT_FOUND, message)
 }
 
 /// Kafka's answer to a member of a group that does not exist.

@@ -23,7 +23,12 @@ mod group;
 mod offsets;
 pub mod records;
 mod timers;
+pub mod topics;
 pub mod turn;
 
 pub use coordinator::GroupCoordinator;
-pub use turn::{Answer, GroupLimits, Journal, JournalError, Token, Turn};
+pub use topics::{NoTopics, Topic, Topics};
+pub use turn::{
+    Answer, ConsumerLimits, GroupConfig, GroupLimits, Journal, JournalError, MigrationPolicy,
+    Token, Turn,
+};

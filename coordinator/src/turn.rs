@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::command::{JoinReply, SyncReply};
 use crate::records::GroupRecord;
+use crate::topics::{NoTopics, Topics};
 
 /// A request that is answered later, as the host knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +33,84 @@ pub struct GroupLimits {
     pub max_size: usize,
     pub offset_metadata_max_bytes: usize,
     pub offsets_retention_ms: i64,
+    pub consumer: ConsumerLimits,
+}
+
+/// The keys `group.consumer.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerLimits {
+    pub max_size: usize,
+    /// By name, the default first; also Java class names. Those that are unknown are passed over.
+    pub assignors: Vec<String>,
+    pub migration_policy: MigrationPolicy,
+    pub session_timeout_ms: i32,
+    pub heartbeat_interval_ms: i32,
+    /// Shortest time between two target assignments of a group.
+    pub assignment_interval_ms: i32,
+    /// The oldest that what a regular expression matches may become.
+    pub regex_refresh_interval_ms: i64,
+}
+
+impl Default for ConsumerLimits {
+    /// Kafka's defaults.
+    fn default() -> ConsumerLimits {
+        ConsumerLimits {
+            max_size: usize::MAX,
+            assignors: vec!["uniform".to_owned(), "range".to_owned()],
+            migration_policy: MigrationPolicy::Bidirectional,
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 1_000,
+            regex_refresh_interval_ms: 10 * 60 * 1_000,
+        }
+    }
+}
+
+/// Between which kinds a group with members may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    Bidirectional,
+    /// Classic groups become consumer groups.
+    Upgrade,
+    /// Consumer groups become classic groups.
+    Downgrade,
+    Disabled,
+}
+
+impl MigrationPolicy {
+    /// Kafka's name, in any case.
+    pub fn parse(name: &str) -> Option<MigrationPolicy> {
+        match name.to_ascii_lowercase().as_str() {
+            "bidirectional" => Some(MigrationPolicy::Bidirectional),
+            "upgrade" => Some(MigrationPolicy::Upgrade),
+            "downgrade" => Some(MigrationPolicy::Downgrade),
+            "disabled" => Some(MigrationPolicy::Disabled),
+            _ => None,
+        }
+    }
+
+    pub fn upgrades(self) -> bool {
+        matches!(
+            self,
+            MigrationPolicy::Bidirectional | MigrationPolicy::Upgrade
+        )
+    }
+
+    pub fn downgrades(self) -> bool {
+        matches!(
+            self,
+            MigrationPolicy::Bidirectional | MigrationPolicy::Downgrade
+        )
+    }
+}
+
+/// What is configured for one group (`consumer.*`), already within the bounds that the broker
+/// allows; `None`: as for all groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupConfig {
+    pub session_timeout_ms: Option<i32>,
+    pub heartbeat_interval_ms: Option<i32>,
+    pub assignment_interval_ms: Option<i32>,
 }
 
 impl Default for GroupLimits {
@@ -44,6 +123,7 @@ impl Default for GroupLimits {
             max_size: usize::MAX,
             offset_metadata_max_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 3_600_000,
+            consumer: ConsumerLimits::default(),
         }
     }
 }
@@ -61,6 +141,9 @@ pub struct Turn<'a> {
     pub limits: &'a GroupLimits,
     pub journal: &'a mut dyn Journal,
     pub new_id: &'a mut dyn FnMut() -> Uuid,
+    pub topics: &'a dyn Topics,
+    /// By the group's id.
+    pub configs: &'a dyn Fn(&str) -> GroupConfig,
     /// Who is answered in this turn, whoever's command it is.
     pub answers: Vec<(Token, Answer)>,
     /// What people should read about this turn: rebalances with their reasons, members lost.
@@ -100,9 +183,29 @@ impl<'a> Turn<'a> {
             limits,
             journal,
             new_id,
+            topics: &NoTopics,
+            configs: &|_| GroupConfig {
+                session_timeout_ms: None,
+                heartbeat_interval_ms: None,
+                assignment_interval_ms: None,
+            },
             answers: Vec::new(),
             events: Vec::new(),
         }
+    }
+
+    /// Lends the topics of the cluster: every turn of a host that has topics needs them.
+    #[must_use]
+    pub fn with_topics(mut self, topics: &'a dyn Topics) -> Turn<'a> {
+        self.topics = topics;
+        self
+    }
+
+    /// Lends what is configured for single groups.
+    #[must_use]
+    pub fn with_configs(mut self, configs: &'a dyn Fn(&str) -> GroupConfig) -> Turn<'a> {
+        self.configs = configs;
+        self
     }
 
     pub fn answer(&mut self, token: Token, answer: Answer) {

@@ -291,6 +291,7 @@ impl World {
         let request = CommitOffsets {
             group: self.actors[who].group.to_owned(),
             member: self.reference(who),
+            knows_member_epochs: true,
             retention_ms: self.random.one_in(3).then_some(1_000),
             offsets: vec![(key, offset)],
         };
@@ -442,7 +443,7 @@ impl World {
         }
         let members: usize = GROUPS
             .iter()
-            .filter_map(|group| self.coordinator.describe(group))
+            .filter_map(|group| self.coordinator.describe(group).ok())
             .map(|group| group.members.len())
             .sum();
         assert_eq!(

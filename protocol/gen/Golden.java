@@ -36,7 +36,7 @@ import org.apache.kafka.common.record.TimestampType;
 import org.apache.kafka.common.record.internal.*;
 
 public class Golden {
-    static final int[] KEYS = {0, 1, 2, 3, 10, 18, 19, 20, 22, 23, 32, 33, 35, 37, 44, 55, 60, 75};
+    static final int[] KEYS = {0, 1, 2, 3, 8, 9, 10, 18, 19, 20, 22, 23, 32, 33, 35, 37, 44, 55, 60, 68, 69, 75, 80};
 
     public static void main(String[] args) throws Exception {
         Path folder = Path.of(args[0]);

@@ -2,7 +2,8 @@
 //!
 //! That crate trusts lengths from the wire, so its decoders are called here and nowhere else, after
 //! the guard has walked the body. Bytes after the last field are ignored, as Kafka does: clients in
-//! wide use send some. Record batches, Produce and Fetch have their own codecs in this crate.
+//! wide use send some. Record batches, Produce and Fetch have their own codecs in this crate, and
+//! messages that have a version which kafka-protocol lacks have their struct in `newer.rs`.
 
 use std::any::Any;
 
@@ -11,6 +12,15 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
 
 pub use kafka_protocol::messages::*;
 pub use kafka_protocol::protocol::{Request, StrBytes};
+// These take the place of their namesakes.
+pub use newer::add_raft_voter_request::{self, AddRaftVoterRequest};
+pub use newer::describe_log_dirs_request::{self, DescribeLogDirsRequest};
+pub use newer::describe_log_dirs_response::{self, DescribeLogDirsResponse};
+pub use newer::offset_commit_request::{self, OffsetCommitRequest};
+pub use newer::offset_commit_response::{self, OffsetCommitResponse};
+pub use newer::offset_fetch_request::{self, OffsetFetchRequest};
+pub use newer::offset_fetch_response::{self, OffsetFetchResponse};
+pub use newer::{has_same_bytes, struct_version};
 
 use crate::api;
 use crate::error::{DecodeError, EncodeError};
@@ -19,6 +29,7 @@ use crate::guard::{Budget, check_request, check_response};
 use crate::header::{write_request_header, write_response_header};
 use crate::wire::Reader;
 
+mod newer;
 mod table;
 
 /// A response struct of one API.
@@ -39,7 +50,7 @@ crate::for_each_api!(responses);
 /// Checks and decodes a request's body.
 pub fn decode_request<R: Request>(body: Bytes, version: i16) -> Result<R, DecodeError> {
     check_request(R::KEY, version, &body, &Budget::default())?;
-    decode_guarded(body, version)
+    decode_guarded(body, struct_version::<R>(R::KEY, version))
 }
 
 /// Checks and decodes a response frame (without its length): correlation id and body.
@@ -55,6 +66,7 @@ pub fn decode_response<R: Response>(
     let body_start = reader.position();
     let body = frame.split_off(body_start);
     check_response(R::KEY, version, &body, &Budget::default())?;
+    let version = struct_version::<R>(R::KEY, version);
     Ok((correlation_id, decode_guarded(body, version)?))
 }
 
@@ -106,18 +118,19 @@ pub fn encode_request<R: Request>(
 /// A header is small unless the client id is long.
 const HEADER_BYTES: usize = 64;
 
-fn encode_frame(
+fn encode_frame<T: Message + Encodable>(
     key: i16,
     version: i16,
-    message: &impl Encodable,
+    message: &T,
     header: impl FnOnce(&mut BytesMut),
 ) -> Result<Bytes, EncodeError> {
     let refused = |_| EncodeError::NotInVersion { key, version };
-    let body_bytes = message.compute_size(version).map_err(refused)?;
+    let body_version = struct_version::<T>(key, version);
+    let body_bytes = message.compute_size(body_version).map_err(refused)?;
     let mut buf = BytesMut::with_capacity(FRAME_LEN_BYTES + HEADER_BYTES + body_bytes);
     buf.put_i32(0);
     header(&mut buf);
-    message.encode(&mut buf, version).map_err(refused)?;
+    message.encode(&mut buf, body_version).map_err(refused)?;
     let size_bytes = buf.len() - FRAME_LEN_BYTES;
     let len = i32::try_from(size_bytes).map_err(|_| EncodeError::TooLarge { size_bytes })?;
     buf[..FRAME_LEN_BYTES].copy_from_slice(&len.to_be_bytes());

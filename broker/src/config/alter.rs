@@ -8,6 +8,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
+use super::group::{self, GroupConfigError};
 use super::key::{Dynamic, Key, KeyType, ValueError, split_list};
 use super::keys::{
     self, REMOVED_TOPIC_KEYS, broker_key, client_metrics_key, group_key, suggest_topic_key,
@@ -80,6 +81,8 @@ pub enum AlterError {
     DuplicateKey { key: String },
     #[error("min.compaction.lag.ms {min_ms} is above max.compaction.lag.ms {max_ms}")]
     CompactionLag { min_ms: i64, max_ms: i64 },
+    #[error(transparent)]
+    Group(#[from] GroupConfigError),
 }
 
 fn hint(suggestion: Option<&'static str>) -> String {
@@ -276,7 +279,7 @@ where
     K: Borrow<str> + Ord,
     V: AsRef<str>,
 {
-    if target != Target::Topic {
+    if !matches!(target, Target::Topic | Target::Group) {
         return Ok(());
     }
     let mut result: BTreeMap<&str, &str> = current
@@ -288,6 +291,9 @@ where
             Some(value) => result.insert(key, value),
             None => result.remove(key.as_str()),
         };
+    }
+    if target == Target::Group {
+        return Ok(group::check(result, config)?);
     }
     let nothing = BTreeMap::new();
     let topic = TopicConfig::effective(&result, &nothing, &nothing, config);

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::document::why_idle;
+use super::group::{self, GroupConfigError};
 use super::key::{Effect, Key, KeyType, Value, ValueError, split_list};
 use super::listeners::{
     Listener, ListenerError, ListenerName, ProtocolMap, SecurityProtocol, check_ports,
@@ -43,6 +44,10 @@ pub enum Problem {
     Value(#[from] ValueError),
     #[error(transparent)]
     Listener(#[from] ListenerError),
+    #[error(transparent)]
+    Group(#[from] GroupConfigError),
+    #[error("must contain classic: groups of that protocol are always served")]
+    NoClassicGroups,
     #[error("node.id is {node_id} and broker.id is {broker_id}; set only node.id")]
     TwoIds { node_id: i32, broker_id: i32 },
     #[error("must contain both broker and controller: one node is a whole cluster here")]
@@ -239,8 +244,20 @@ impl Builder<'_> {
         self.kafka_listeners(&mut config);
         self.http_listeners(&mut config);
         self.clamped_factors();
+        self.groups();
         config.static_values = self.values.clone();
         config
+    }
+
+    fn groups(&mut self) {
+        for (key, error) in group::check_defaults(&self.values) {
+            self.refuse(key, error);
+        }
+        let key = "group.coordinator.rebalance.protocols";
+        let protocols = self.value(key);
+        if protocols.is_some_and(|list| !list.list().iter().any(|name| name == "classic")) {
+            self.refuse(key, Problem::NoClassicGroups);
+        }
     }
 
     fn identity(&mut self, config: &mut Config) {

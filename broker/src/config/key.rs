@@ -102,7 +102,7 @@ pub enum Effect {
     SetsTopic(fn(&mut TopicConfig, &Value)),
     /// Is the broker-wide default of a topic key that names it as a synonym.
     TopicDefault,
-    /// Read together with others when the configuration is built (listeners, identity).
+    /// Read together with others (listeners, identity, what bounds the keys of groups).
     Combined,
     /// Accepted, described and stored, but nothing changes; the text says why.
     Nothing(&'static str),

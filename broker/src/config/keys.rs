@@ -53,7 +53,10 @@ pub const BROKER_KEYS: &[(&str, &[Key])] = &[
 mod why {
     pub(super) const JAVA: &str = "it configures a Java class, and nothing here runs in a JVM";
     pub(super) const ONE_NODE: &str = "it concerns several brokers, and this cluster has one";
-    pub(super) const GROUPS: &str = "consumer groups are not served yet";
+    pub(super) const LINGER: &str = "a coordinator appends at once; what is synced is gathered";
+    pub(super) const BUFFERS: &str = "no buffer is kept or sized by it";
+    pub(super) const EXPIRY: &str = "offsets are looked at for their age every ten minutes";
+    pub(super) const OFFSETS_CODEC: &str = "records of groups and offsets are not compressed";
     pub(super) const SHARE: &str = "share groups are not served yet";
     pub(super) const STREAMS: &str = "streams groups are not served yet";
     pub(super) const TRANSACTIONS: &str = "transactions are not served yet";

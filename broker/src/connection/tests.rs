@@ -685,7 +685,9 @@ fn every_special_timestamp_has_its_answer() {
     assert_eq!(ask(7, -3), (0, 2, 1_002));
     assert_eq!(ask(8, -4), (0, 0, -1));
     assert_eq!(ask(9, -5), (0, -1, -1));
+    assert_eq!(ask(11, -6), (0, -1, -1));
     assert_eq!(ask(6, -3).0, 35, "not in that version");
+    assert_eq!(ask(10, -6).0, 35, "not in that version");
     assert_eq!(ask(10, 1_001), (0, 1, 1_001));
     assert_eq!(ask(10, 0), (0, 0, 1_000));
     assert_eq!(ask(10, 9_999), (0, -1, -1), "nothing is so young");

@@ -15,10 +15,6 @@ use crate::partition::Partition;
 use crate::purgatory::{ConnectionSignal, ProduceWait, Waiter};
 use crate::reply::{Parked, Reply};
 
-/// How long a client waits for a commit before it is told to try again (Kafka's
-/// `offsets.commit.timeout.ms`).
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Where the answer of a waiting request is put.
 pub struct Slot {
     answer: Mutex<Option<(Answer, Offset)>>,
@@ -122,10 +118,11 @@ pub fn when_committed<T: Send + 'static>(
             wait.complete_one();
         }
     }
+    let timeout = Duration::from_millis(ctx.broker.config.offsets_commit_timeout_ms);
     let mut parked = AwaitCommit {
         ends,
         wait,
-        deadline: ctx.now + COMMIT_TIMEOUT,
+        deadline: ctx.now + timeout,
         value: Some((value, lost)),
     };
     if !pending && let Some(value) = parked.resume(ctx.now) {

@@ -10,9 +10,12 @@ use ottla_protocol::messages::offset_commit_request::{
 use ottla_protocol::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
-use ottla_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use ottla_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
 use ottla_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use ottla_protocol::messages::*;
+use uuid::Uuid;
 
 use super::Coordinators;
 use crate::handlers::testing::TestBroker;
@@ -264,6 +267,63 @@ fn offsets_are_deleted_one_by_one_and_with_their_topic() {
     assert!(fetched(&broker).is_empty());
     reload(&broker);
     assert!(fetched(&broker).is_empty());
+}
+
+#[test]
+fn the_newest_versions_commit_and_fetch_by_topic_id() {
+    let broker = broker();
+    let (id, nobody) = (broker.topic_id("orders"), Uuid::from_u128(9));
+    let partition = |index| {
+        OffsetCommitRequestPartition::default()
+            .with_partition_index(index)
+            .with_committed_offset(5)
+    };
+    let topic = |id| {
+        OffsetCommitRequestTopic::default()
+            .with_topic_id(id)
+            .with_partitions(vec![partition(1), partition(7)])
+    };
+    let commit = OffsetCommitRequest::default()
+        .with_group_id(group("g"))
+        .with_topics(vec![topic(id), topic(nobody), topic(Uuid::nil())]);
+    let response = broker.call(10, commit);
+    let told: Vec<_> = response
+        .topics
+        .iter()
+        .flat_map(|t| t.partitions.iter().map(|p| (t.topic_id, p.error_code)))
+        .collect();
+    let nil = Uuid::nil();
+    let unknown = [(nobody, 100), (nobody, 100), (nil, 100), (nil, 100)];
+    assert_eq!(told[..2], [(id, 0), (id, 3)]);
+    assert_eq!(told[2..], unknown);
+    let asked = [nobody, id].map(|id| {
+        OffsetFetchRequestTopics::default()
+            .with_topic_id(id)
+            .with_partition_indexes(vec![1, 0])
+    });
+    let fetch = |topics: Option<Vec<OffsetFetchRequestTopics>>| {
+        let asked = OffsetFetchRequestGroup::default()
+            .with_group_id(group("g"))
+            .with_topics(topics);
+        let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+        let response = broker.call(10, request);
+        assert_eq!(response.groups[0].error_code, 0);
+        let topics = response.groups[0].topics.iter().flat_map(|topic| {
+            assert!(topic.name.is_empty());
+            let id = topic.topic_id;
+            let partitions = topic.partitions.iter();
+            partitions.map(move |p| (id, p.partition_index, p.committed_offset, p.error_code))
+        });
+        topics.collect::<Vec<_>>()
+    };
+    let expected = [
+        (id, 1, 5, 0),
+        (id, 0, -1, 0),
+        (nobody, 1, -1, 100),
+        (nobody, 0, -1, 100),
+    ];
+    assert_eq!(fetch(Some(asked.to_vec())), expected);
+    assert_eq!(fetch(None), [(id, 1, 5, 0)]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use ottla_storage::log::{AppendError, Fault, InvalidRecord, LogError, ProducerEr
 
 use super::*;
 use crate::config::ValueError;
+use crate::config::group::GroupConfigError;
 use crate::partition::PartitionError;
 
 fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
@@ -84,6 +85,7 @@ fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
         AlterError::InvalidValue { key: key(), problem: ValueError::Empty } => INVALID_CONFIG;
         AlterError::NotAList { key: key() } => INVALID_CONFIG;
         AlterError::CompactionLag { min_ms: 2, max_ms: 1 } => INVALID_CONFIG;
+        AlterError::Group(GroupConfigError::TooSmall { key: "a", bound: "b" }) => INVALID_CONFIG;
         AlterError::ReadOnly { key: key() } => INVALID_REQUEST;
         AlterError::NotADefault { key: key() } => INVALID_REQUEST;
         AlterError::NullValue { key: key() } => INVALID_REQUEST;

@@ -1,6 +1,6 @@
 //! DescribeGroups: members, their subscriptions and assignments, by group.
 
-use ottla_coordinator::command::DescribedGroup as Described;
+use ottla_coordinator::command::{DescribedGroup as Described, Refusal};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use ottla_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
@@ -35,8 +35,10 @@ pub fn handle(
             .read(&shard, |machine| machine.describe(&id.0));
         ends.push((shard, read.end));
         match read.result {
-            Some(described) => group(&id.0, described).with_authorized_operations(operations),
-            None => unknown(ctx.version, &id.0).with_authorized_operations(operations),
+            Ok(described) => group(&id.0, described).with_authorized_operations(operations),
+            Err(refusal) => {
+                unknown(ctx.version, &id.0, refusal).with_authorized_operations(operations)
+            }
         }
     });
     let response = DescribeGroupsResponse::default().with_groups(described.collect());
@@ -54,15 +56,15 @@ fn failed(id: &str, error: ErrorCode) -> DescribedGroup {
         .with_error_code(error.0)
 }
 
-fn unknown(version: i16, id: &str) -> DescribedGroup {
+fn unknown(version: i16, id: &str, refusal: Refusal) -> DescribedGroup {
     let dead = DescribedGroup::default()
         .with_group_id(group_id(id))
         .with_group_state(text("Dead"));
     if version < NOT_FOUND_FROM {
         return dead;
     }
-    dead.with_error_code(ErrorCode::GROUP_ID_NOT_FOUND.0)
-        .with_error_message(Some(text(format!("Group {id} not found."))))
+    dead.with_error_code(refusal.error.0)
+        .with_error_message(Some(text(refusal.message)))
 }
 
 fn group(id: &str, described: Described) -> DescribedGroup {

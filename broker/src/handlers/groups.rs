@@ -8,11 +8,14 @@ use ottla_coordinator::{GroupCoordinator, Turn};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::{GroupId, StrBytes};
 
+use crate::broker::Groups;
 use crate::context::RequestContext;
 use crate::coordinators::{Shard, Turned};
 
 /// READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS, as a bit field.
 pub(super) const ALL_GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+
+const GROUP_VERSION: &str = "group.version";
 
 pub(super) fn owned_text(text: &StrBytes) -> String {
     text.as_str().to_owned()
@@ -40,6 +43,12 @@ pub(super) fn member(id: &StrBytes, instance: Option<&StrBytes>, generation: i32
         instance_id: optional_text(instance),
         generation,
     }
+}
+
+/// Whether consumer groups (KIP-848) are on: the cluster has agreed on them, and this broker is not
+/// told to refuse them.
+pub(super) fn serves_consumer_groups(groups: &Groups<'_>) -> bool {
+    groups.config.consumer_groups && groups.metadata.image().features.level(GROUP_VERSION) > 0
 }
 
 /// Runs a command on the coordinator of `group`, which is given back beside the result.

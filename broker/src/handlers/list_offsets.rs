@@ -21,12 +21,14 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 /// The first version that tells the leader epoch.
 const LEADER_EPOCH_FROM: i16 = 4;
 /// The first version that may ask for each of them.
 const MAX_TIMESTAMP_FROM: i16 = 7;
 const EARLIEST_LOCAL_FROM: i16 = 8;
 const LATEST_TIERED_FROM: i16 = 9;
+const EARLIEST_PENDING_UPLOAD_FROM: i16 = 11;
 /// Before, an offset that is not known yet was "no leader".
 const OFFSET_NOT_AVAILABLE_FROM: i16 = 5;
 
@@ -121,7 +123,9 @@ fn look_up(
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_FROM => {
             earliest(partition, marks.log_start_offset)?
         }
+        // Nothing is tiered here, so nothing waits for its upload either.
         LATEST_TIERED if version >= LATEST_TIERED_FROM => NOTHING,
+        EARLIEST_PENDING_UPLOAD if version >= EARLIEST_PENDING_UPLOAD_FROM => NOTHING,
         timestamp if timestamp >= 0 || timestamp == MAX_TIMESTAMP => {
             let found = match timestamp {
                 MAX_TIMESTAMP if version < MAX_TIMESTAMP_FROM => return Err(Unknown::Timestamp),

@@ -1,9 +1,11 @@
 //! OffsetCommit: answered when the offsets are committed to the coordinator's log. Partitions that
-//! do not exist are refused one by one.
+//! do not exist are refused one by one. From version 10 topics are named by their ids.
 
 use ottla_controller::MetadataImage;
+use ottla_controller::image::TopicImage;
 use ottla_coordinator::command::{CommitOffsets, CommittedOffset, TopicPartitionId};
 use ottla_protocol::error::ErrorCode;
+use ottla_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use ottla_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -17,6 +19,11 @@ use crate::context::RequestContext;
 use crate::coordinators::when_committed;
 use crate::reply::Reply;
 
+/// From here the generation may be the epoch of a consumer group's member.
+const MEMBER_EPOCH_FROM: i16 = 9;
+/// From here topics have ids and no names.
+const TOPIC_IDS_FROM: i16 = 10;
+
 pub fn handle(
     groups: Groups<'_>,
     ctx: &RequestContext<'_>,
@@ -26,16 +33,25 @@ pub fn handle(
     let mut results = Vec::new();
     let mut offsets = Vec::new();
     for topic in &request.topics {
+        let known = named(&image, topic, ctx.version);
         for asked in &topic.partitions {
-            let Some(topic_id) = existing(&image, &topic.name.0, asked.partition_index) else {
-                results.push(Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-                continue;
+            let index = asked.partition_index;
+            let topic = match known {
+                Ok(topic) if topic.partition(index).is_some() => topic,
+                Ok(_) => {
+                    results.push(Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+                    continue;
+                }
+                Err(error) => {
+                    results.push(Some(error));
+                    continue;
+                }
             };
             results.push(None);
             let partition = TopicPartitionId {
-                topic: owned_text(&topic.name.0),
-                topic_id,
-                partition: asked.partition_index,
+                topic: topic.name.to_string(),
+                topic_id: topic.id,
+                partition: index,
             };
             let metadata = asked.committed_metadata.as_ref();
             let committed = CommittedOffset {
@@ -53,6 +69,7 @@ pub fn handle(
             request.group_instance_id.as_ref(),
             request.generation_id_or_member_epoch,
         ),
+        knows_member_epochs: ctx.version >= MEMBER_EPOCH_FROM,
         retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
         offsets,
     };
@@ -66,6 +83,25 @@ pub fn handle(
         }
         Err(error) => Reply::Now(response(&request, results, Err(error))),
     }
+}
+
+/// The topic that the request means.
+fn named<'a>(
+    image: &'a MetadataImage,
+    topic: &OffsetCommitRequestTopic,
+    version: i16,
+) -> Result<&'a TopicImage, ErrorCode> {
+    let (found, otherwise) = match version {
+        TOPIC_IDS_FROM.. => (
+            image.topics.by_id(TopicId(topic.topic_id)),
+            ErrorCode::UNKNOWN_TOPIC_ID,
+        ),
+        _ => (
+            image.topics.by_name(&topic.name.0),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ),
+    };
+    found.map(|topic| &**topic).ok_or(otherwise)
 }
 
 /// The id of a topic that has this partition.
@@ -100,6 +136,7 @@ fn response(
         topics.push(
             OffsetCommitResponseTopic::default()
                 .with_name(wire_name(&topic.name.0))
+                .with_topic_id(topic.topic_id)
                 .with_partitions(partitions),
         );
     }

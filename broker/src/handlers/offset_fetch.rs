@@ -1,17 +1,21 @@
 //! OffsetFetch: what groups have committed, of one group, or from version 8 of several. What is
-//! told is committed itself: a crash cannot take it back.
+//! told is committed itself: a crash cannot take it back. From version 10 topics are named by their
+//! ids; the coordinators know them by name.
 
 use std::collections::BTreeMap;
 
-use ottla_coordinator::command::FetchedOffset;
+use ottla_controller::MetadataImage;
+use ottla_coordinator::command::{FetchOffsets, FetchedOffset};
 use ottla_protocol::error::ErrorCode;
+use ottla_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics;
 use ottla_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use ottla_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
+use ottla_protocol::types::TopicId;
 
-use super::groups::{group_id, owned_text};
+use super::groups::{group_id, optional_text, owned_text};
 use super::wire::{text, wire_name};
 use crate::broker::Groups;
 use crate::context::RequestContext;
@@ -24,9 +28,8 @@ const GROUPS_FROM: i16 = 8;
 const ALL_TOPICS_FROM: i16 = 2;
 /// From here there is an error for the whole group; before only for each partition.
 const GROUP_ERROR_FROM: i16 = 2;
-
-/// A group and what is wanted of it; `None`: everything.
-type Wanted = (String, Option<Vec<(String, i32)>>);
+/// From here topics have ids and no names.
+const TOPIC_IDS_FROM: i16 = 10;
 
 struct Found {
     group: String,
@@ -37,25 +40,30 @@ struct Found {
 pub fn handle(
     groups: Groups<'_>,
     ctx: &RequestContext<'_>,
-    request: OffsetFetchRequest,
+    mut request: OffsetFetchRequest,
 ) -> Reply<OffsetFetchResponse> {
     let version = ctx.version;
+    let image = groups.metadata.image();
+    let unknown = match version {
+        TOPIC_IDS_FROM.. => name_topics(&image, &mut request),
+        _ => Vec::new(),
+    };
     let mut ends: Ends = Vec::new();
     let mut found = Vec::new();
-    for (group, partitions) in wanted(version, &request) {
-        let read = match groups.coordinators.of(&group) {
+    for wanted in wanted(version, &request) {
+        let read = match groups.coordinators.of(&wanted.group) {
             Ok(shard) => {
-                let read = groups.coordinators.read(&shard, |machine| {
-                    machine.fetch_offsets(&group, partitions.as_deref())
-                });
+                let read = groups
+                    .coordinators
+                    .read(&shard, |machine| machine.fetch_offsets(&wanted));
                 ends.push((shard, read.end));
-                Ok(read.result)
+                read.result
             }
             Err(error) => Err(error),
         };
         found.push(Found {
-            group,
-            asked: partitions.unwrap_or_default(),
+            group: wanted.group,
+            asked: wanted.partitions.unwrap_or_default(),
             read,
         });
     }
@@ -63,7 +71,10 @@ pub fn handle(
         .iter()
         .map(|found| (found.group.clone(), found.asked.clone()))
         .collect();
-    let answer = response(version, found);
+    let mut answer = response(version, found);
+    if version >= TOPIC_IDS_FROM {
+        identify_topics(&image, &mut answer, unknown);
+    }
     when_committed(ctx, ends, answer, move |_, error| {
         let lost = asked.into_iter().map(|(group, asked)| Found {
             group,
@@ -74,7 +85,64 @@ pub fn handle(
     })
 }
 
-fn wanted(version: i16, request: &OffsetFetchRequest) -> Vec<Wanted> {
+/// Gives the topics of the request their names. Those that nobody has are taken out, and given back
+/// by group, as they are answered.
+fn name_topics(
+    image: &MetadataImage,
+    request: &mut OffsetFetchRequest,
+) -> Vec<Vec<OffsetFetchResponseTopics>> {
+    let groups = request.groups.iter_mut().map(|group| {
+        let mut unknown = Vec::new();
+        if let Some(topics) = &mut group.topics {
+            topics.retain_mut(|topic| match image.topics.by_id(TopicId(topic.topic_id)) {
+                Some(known) => {
+                    topic.name = wire_name(&known.name);
+                    true
+                }
+                None => {
+                    unknown.push(unknown_topic(topic));
+                    false
+                }
+            });
+        }
+        unknown
+    });
+    groups.collect()
+}
+
+fn unknown_topic(asked: &OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+    let partitions = asked.partition_indexes.iter().map(|index| {
+        OffsetFetchResponsePartitions::default()
+            .with_partition_index(*index)
+            .with_committed_offset(-1)
+            .with_committed_leader_epoch(-1)
+            .with_metadata(Some(text("")))
+            .with_error_code(ErrorCode::UNKNOWN_TOPIC_ID.0)
+    });
+    OffsetFetchResponseTopics::default()
+        .with_topic_id(asked.topic_id)
+        .with_partitions(partitions.collect())
+}
+
+/// Gives the topics of the answer their ids; of topics that were deleted nothing is told.
+fn identify_topics(
+    image: &MetadataImage,
+    response: &mut OffsetFetchResponse,
+    unknown: Vec<Vec<OffsetFetchResponseTopics>>,
+) {
+    for (group, unknown) in response.groups.iter_mut().zip(unknown) {
+        group.topics.retain_mut(|topic| {
+            let known = image.topics.by_name(&topic.name.0);
+            topic.topic_id = known.map_or(topic.topic_id, |known| known.id.0);
+            known.is_some()
+        });
+        if group.error_code == ErrorCode::NONE.0 {
+            group.topics.extend(unknown);
+        }
+    }
+}
+
+fn wanted(version: i16, request: &OffsetFetchRequest) -> Vec<FetchOffsets> {
     if version >= GROUPS_FROM {
         let groups = request.groups.iter().map(|asked| {
             let partitions = asked.topics.as_ref().map(|topics| {
@@ -85,7 +153,12 @@ fn wanted(version: i16, request: &OffsetFetchRequest) -> Vec<Wanted> {
                 });
                 all.collect()
             });
-            (owned_text(&asked.group_id.0), partitions)
+            FetchOffsets {
+                group: owned_text(&asked.group_id.0),
+                member_id: optional_text(asked.member_id.as_ref()),
+                member_epoch: asked.member_epoch,
+                partitions,
+            }
         });
         return groups.collect();
     }
@@ -101,7 +174,12 @@ fn wanted(version: i16, request: &OffsetFetchRequest) -> Vec<Wanted> {
         });
         all.collect()
     });
-    vec![(owned_text(&request.group_id.0), partitions)]
+    vec![FetchOffsets {
+        group: owned_text(&request.group_id.0),
+        member_id: None,
+        member_epoch: -1,
+        partitions,
+    }]
 }
 
 fn response(version: i16, found: Vec<Found>) -> OffsetFetchResponse {

@@ -161,7 +161,7 @@ pub(crate) const NAMES: &[NameRule] = &[
         word: "kafka_protocol::",
         below: &[""],
         home: &[
-            "protocol/src/messages.rs",
+            "protocol/src/messages",
             "protocol/src/guard/shapes.rs",
             "protocol/src/lib.rs",
         ],

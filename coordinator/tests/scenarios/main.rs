@@ -13,7 +13,9 @@ mod words;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use ottla_coordinator::command::{CommitOffsets, CommittedOffset, Heartbeat, TopicPartitionId};
+use ottla_coordinator::command::{
+    CommitOffsets, CommittedOffset, FetchOffsets, Heartbeat, TopicPartitionId,
+};
 use ottla_coordinator::records::{Decoded, GroupRecord};
 use ottla_coordinator::{GroupCoordinator, GroupLimits, Journal, JournalError, Token, Turn};
 use ottla_protocol::error::ErrorCode;
@@ -216,7 +218,13 @@ impl Story {
                 let group = words.next();
                 let asked = words.partitions();
                 let asked = (!asked.is_empty()).then_some(asked);
-                show::fetched(&self.coordinator.fetch_offsets(&group, asked.as_deref()))
+                let request = FetchOffsets {
+                    group,
+                    member_id: None,
+                    member_epoch: -1,
+                    partitions: asked,
+                };
+                show::fetched(&self.coordinator.fetch_offsets(&request).unwrap())
             }
             "delete-offsets" => {
                 let (group, asked) = (words.next(), words.partitions());
@@ -232,7 +240,7 @@ impl Story {
                 String::new()
             }
             "list" => show::listed(&self.coordinator.list(&words.filter())),
-            "describe" => show::described(self.coordinator.describe(&words.next()).as_ref()),
+            "describe" => show::described(self.coordinator.describe(&words.next()).ok().as_ref()),
             _ => panic!("no such command: {command}"),
         }
     }
@@ -289,6 +297,7 @@ fn commit(words: &mut Words) -> CommitOffsets {
     CommitOffsets {
         group,
         member,
+        knows_member_epochs: true,
         retention_ms,
         offsets,
     }

@@ -394,22 +394,22 @@ mod list_offsets_request {
     use m::list_offsets_request as t;
 
     const LIST_OFFSETS_PARTITION: &[Field] = &[
-        field(1, 10, Fixed(4)), // PartitionIndex
-        field(4, 10, Fixed(4)), // CurrentLeaderEpoch
-        field(1, 10, Fixed(8)), // Timestamp
+        field(1, 11, Fixed(4)), // PartitionIndex
+        field(4, 11, Fixed(4)), // CurrentLeaderEpoch
+        field(1, 11, Fixed(8)), // Timestamp
     ];
     const LIST_OFFSETS_TOPIC: &[Field] = &[
-        field(1, 10, String), // Name
+        field(1, 11, String), // Name
         // Partitions
-        field(1, 10,
+        field(1, 11,
             array::<t::ListOffsetsPartition>(12,
                 OfStruct(LIST_OFFSETS_PARTITION))),
     ];
     const LIST_OFFSETS_REQUEST: &[Field] = &[
-        field(1, 10, Fixed(4)), // ReplicaId
-        field(2, 10, Fixed(1)), // IsolationLevel
-        field(1, 10, array::<t::ListOffsetsTopic>(3, OfStruct(LIST_OFFSETS_TOPIC))), // Topics
-        field(10, 10, Fixed(4)), // TimeoutMs
+        field(1, 11, Fixed(4)), // ReplicaId
+        field(2, 11, Fixed(1)), // IsolationLevel
+        field(1, 11, array::<t::ListOffsetsTopic>(3, OfStruct(LIST_OFFSETS_TOPIC))), // Topics
+        field(10, 11, Fixed(4)), // TimeoutMs
     ];
 
     pub(super) const MESSAGE: Message = message(2, 6, LIST_OFFSETS_REQUEST);
@@ -421,23 +421,23 @@ mod list_offsets_response {
     use m::list_offsets_response as t;
 
     const LIST_OFFSETS_PARTITION_RESPONSE: &[Field] = &[
-        field(1, 10, Fixed(4)), // PartitionIndex
-        field(1, 10, Fixed(2)), // ErrorCode
-        field(1, 10, Fixed(8)), // Timestamp
-        field(1, 10, Fixed(8)), // Offset
-        field(4, 10, Fixed(4)), // LeaderEpoch
+        field(1, 11, Fixed(4)), // PartitionIndex
+        field(1, 11, Fixed(2)), // ErrorCode
+        field(1, 11, Fixed(8)), // Timestamp
+        field(1, 11, Fixed(8)), // Offset
+        field(4, 11, Fixed(4)), // LeaderEpoch
     ];
     const LIST_OFFSETS_TOPIC_RESPONSE: &[Field] = &[
-        field(1, 10, String), // Name
+        field(1, 11, String), // Name
         // Partitions
-        field(1, 10,
+        field(1, 11,
             array::<t::ListOffsetsPartitionResponse>(22,
                 OfStruct(LIST_OFFSETS_PARTITION_RESPONSE))),
     ];
     const LIST_OFFSETS_RESPONSE: &[Field] = &[
-        field(2, 10, Fixed(4)), // ThrottleTimeMs
+        field(2, 11, Fixed(4)), // ThrottleTimeMs
         // Topics
-        field(1, 10,
+        field(1, 11,
             array::<t::ListOffsetsTopicResponse>(3,
                 OfStruct(LIST_OFFSETS_TOPIC_RESPONSE))),
     ];
@@ -523,26 +523,27 @@ mod offset_commit_request {
     use m::offset_commit_request as t;
 
     const OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
-        field(2, 9, Fixed(4)), // PartitionIndex
-        field(2, 9, Fixed(8)), // CommittedOffset
-        field(6, 9, Fixed(4)), // CommittedLeaderEpoch
-        field(2, 9, String).nullable(2, 9), // CommittedMetadata
+        field(2, 10, Fixed(4)), // PartitionIndex
+        field(2, 10, Fixed(8)), // CommittedOffset
+        field(6, 10, Fixed(4)), // CommittedLeaderEpoch
+        field(2, 10, String).nullable(2, 10), // CommittedMetadata
     ];
     const OFFSET_COMMIT_REQUEST_TOPIC: &[Field] = &[
         field(2, 9, String), // Name
+        field(10, 10, Fixed(16)), // TopicId
         // Partitions
-        field(2, 9,
+        field(2, 10,
             array::<t::OffsetCommitRequestPartition>(14,
                 OfStruct(OFFSET_COMMIT_REQUEST_PARTITION))),
     ];
     const OFFSET_COMMIT_REQUEST: &[Field] = &[
-        field(2, 9, String), // GroupId
-        field(2, 9, Fixed(4)), // GenerationIdOrMemberEpoch
-        field(2, 9, String), // MemberId
-        field(7, 9, String).nullable(7, 9), // GroupInstanceId
+        field(2, 10, String), // GroupId
+        field(2, 10, Fixed(4)), // GenerationIdOrMemberEpoch
+        field(2, 10, String), // MemberId
+        field(7, 10, String).nullable(7, 10), // GroupInstanceId
         field(2, 4, Fixed(8)), // RetentionTimeMs
         // Topics
-        field(2, 9,
+        field(2, 10,
             array::<t::OffsetCommitRequestTopic>(3,
                 OfStruct(OFFSET_COMMIT_REQUEST_TOPIC))),
     ];
@@ -556,20 +557,21 @@ mod offset_commit_response {
     use m::offset_commit_response as t;
 
     const OFFSET_COMMIT_RESPONSE_PARTITION: &[Field] = &[
-        field(2, 9, Fixed(4)), // PartitionIndex
-        field(2, 9, Fixed(2)), // ErrorCode
+        field(2, 10, Fixed(4)), // PartitionIndex
+        field(2, 10, Fixed(2)), // ErrorCode
     ];
     const OFFSET_COMMIT_RESPONSE_TOPIC: &[Field] = &[
         field(2, 9, String), // Name
+        field(10, 10, Fixed(16)), // TopicId
         // Partitions
-        field(2, 9,
+        field(2, 10,
             array::<t::OffsetCommitResponsePartition>(6,
                 OfStruct(OFFSET_COMMIT_RESPONSE_PARTITION))),
     ];
     const OFFSET_COMMIT_RESPONSE: &[Field] = &[
-        field(3, 9, Fixed(4)), // ThrottleTimeMs
+        field(3, 10, Fixed(4)), // ThrottleTimeMs
         // Topics
-        field(2, 9,
+        field(2, 10,
             array::<t::OffsetCommitResponseTopic>(3,
                 OfStruct(OFFSET_COMMIT_RESPONSE_TOPIC))),
     ];
@@ -588,16 +590,17 @@ mod offset_fetch_request {
     ];
     const OFFSET_FETCH_REQUEST_TOPICS: &[Field] = &[
         field(8, 9, String), // Name
-        field(8, 9, array::<i32>(4, OfFixed(4))), // PartitionIndexes
+        field(10, 10, Fixed(16)), // TopicId
+        field(8, 10, array::<i32>(4, OfFixed(4))), // PartitionIndexes
     ];
     const OFFSET_FETCH_REQUEST_GROUP: &[Field] = &[
-        field(8, 9, String), // GroupId
-        field(9, 9, String).nullable(9, 9), // MemberId
-        field(9, 9, Fixed(4)), // MemberEpoch
+        field(8, 10, String), // GroupId
+        field(9, 10, String).nullable(9, 10), // MemberId
+        field(9, 10, Fixed(4)), // MemberEpoch
         // Topics
-        field(8, 9,
+        field(8, 10,
             array::<t::OffsetFetchRequestTopics>(3,
-                OfStruct(OFFSET_FETCH_REQUEST_TOPICS))).nullable(8, 9),
+                OfStruct(OFFSET_FETCH_REQUEST_TOPICS))).nullable(8, 10),
     ];
     const OFFSET_FETCH_REQUEST: &[Field] = &[
         field(1, 7, String), // GroupId
@@ -606,10 +609,10 @@ mod offset_fetch_request {
             array::<t::OffsetFetchRequestTopic>(3,
                 OfStruct(OFFSET_FETCH_REQUEST_TOPIC))).nullable(2, 7),
         // Groups
-        field(8, 9,
+        field(8, 10,
             array::<t::OffsetFetchRequestGroup>(3,
                 OfStruct(OFFSET_FETCH_REQUEST_GROUP))),
-        field(7, 9, Fixed(1)), // RequireStable
+        field(7, 10, Fixed(1)), // RequireStable
     ];
 
     pub(super) const MESSAGE: Message = message(9, 6, OFFSET_FETCH_REQUEST);
@@ -635,36 +638,37 @@ mod offset_fetch_response {
                 OfStruct(OFFSET_FETCH_RESPONSE_PARTITION))),
     ];
     const OFFSET_FETCH_RESPONSE_PARTITIONS: &[Field] = &[
-        field(8, 9, Fixed(4)), // PartitionIndex
-        field(8, 9, Fixed(8)), // CommittedOffset
-        field(8, 9, Fixed(4)), // CommittedLeaderEpoch
-        field(8, 9, String).nullable(8, 9), // Metadata
-        field(8, 9, Fixed(2)), // ErrorCode
+        field(8, 10, Fixed(4)), // PartitionIndex
+        field(8, 10, Fixed(8)), // CommittedOffset
+        field(8, 10, Fixed(4)), // CommittedLeaderEpoch
+        field(8, 10, String).nullable(8, 10), // Metadata
+        field(8, 10, Fixed(2)), // ErrorCode
     ];
     const OFFSET_FETCH_RESPONSE_TOPICS: &[Field] = &[
         field(8, 9, String), // Name
+        field(10, 10, Fixed(16)), // TopicId
         // Partitions
-        field(8, 9,
+        field(8, 10,
             array::<t::OffsetFetchResponsePartitions>(20,
                 OfStruct(OFFSET_FETCH_RESPONSE_PARTITIONS))),
     ];
     const OFFSET_FETCH_RESPONSE_GROUP: &[Field] = &[
-        field(8, 9, String), // GroupId
+        field(8, 10, String), // GroupId
         // Topics
-        field(8, 9,
+        field(8, 10,
             array::<t::OffsetFetchResponseTopics>(3,
                 OfStruct(OFFSET_FETCH_RESPONSE_TOPICS))),
-        field(8, 9, Fixed(2)), // ErrorCode
+        field(8, 10, Fixed(2)), // ErrorCode
     ];
     const OFFSET_FETCH_RESPONSE: &[Field] = &[
-        field(3, 9, Fixed(4)), // ThrottleTimeMs
+        field(3, 10, Fixed(4)), // ThrottleTimeMs
         // Topics
         field(1, 7,
             array::<t::OffsetFetchResponseTopic>(3,
                 OfStruct(OFFSET_FETCH_RESPONSE_TOPIC))),
         field(2, 7, Fixed(2)), // ErrorCode
         // Groups
-        field(8, 9,
+        field(8, 10,
             array::<t::OffsetFetchResponseGroup>(5,
                 OfStruct(OFFSET_FETCH_RESPONSE_GROUP))),
     ];
@@ -1826,14 +1830,14 @@ mod describe_log_dirs_request {
     use m::describe_log_dirs_request as t;
 
     const DESCRIBABLE_LOG_DIR_TOPIC: &[Field] = &[
-        field(1, 4, String), // Topic
-        field(1, 4, array::<i32>(4, OfFixed(4))), // Partitions
+        field(1, 5, String), // Topic
+        field(1, 5, array::<i32>(4, OfFixed(4))), // Partitions
     ];
     const DESCRIBE_LOG_DIRS_REQUEST: &[Field] = &[
         // Topics
-        field(1, 4,
+        field(1, 5,
             array::<t::DescribableLogDirTopic>(3,
-                OfStruct(DESCRIBABLE_LOG_DIR_TOPIC))).nullable(1, 4),
+                OfStruct(DESCRIBABLE_LOG_DIR_TOPIC))).nullable(1, 5),
     ];
 
     pub(super) const MESSAGE: Message = message(35, 2, DESCRIBE_LOG_DIRS_REQUEST);
@@ -1845,33 +1849,34 @@ mod describe_log_dirs_response {
     use m::describe_log_dirs_response as t;
 
     const DESCRIBE_LOG_DIRS_PARTITION: &[Field] = &[
-        field(1, 4, Fixed(4)), // PartitionIndex
-        field(1, 4, Fixed(8)), // PartitionSize
-        field(1, 4, Fixed(8)), // OffsetLag
-        field(1, 4, Fixed(1)), // IsFutureKey
+        field(1, 5, Fixed(4)), // PartitionIndex
+        field(1, 5, Fixed(8)), // PartitionSize
+        field(1, 5, Fixed(8)), // OffsetLag
+        field(1, 5, Fixed(1)), // IsFutureKey
     ];
     const DESCRIBE_LOG_DIRS_TOPIC: &[Field] = &[
-        field(1, 4, String), // Name
+        field(1, 5, String), // Name
         // Partitions
-        field(1, 4,
+        field(1, 5,
             array::<t::DescribeLogDirsPartition>(21,
                 OfStruct(DESCRIBE_LOG_DIRS_PARTITION))),
     ];
     const DESCRIBE_LOG_DIRS_RESULT: &[Field] = &[
-        field(1, 4, Fixed(2)), // ErrorCode
-        field(1, 4, String), // LogDir
+        field(1, 5, Fixed(2)), // ErrorCode
+        field(1, 5, String), // LogDir
         // Topics
-        field(1, 4,
+        field(1, 5,
             array::<t::DescribeLogDirsTopic>(3,
                 OfStruct(DESCRIBE_LOG_DIRS_TOPIC))),
-        field(4, 4, Fixed(8)), // TotalBytes
-        field(4, 4, Fixed(8)), // UsableBytes
+        field(4, 5, Fixed(8)), // TotalBytes
+        field(4, 5, Fixed(8)), // UsableBytes
+        field(5, 5, Fixed(1)), // IsCordoned
     ];
     const DESCRIBE_LOG_DIRS_RESPONSE: &[Field] = &[
-        field(1, 4, Fixed(4)), // ThrottleTimeMs
-        field(3, 4, Fixed(2)), // ErrorCode
+        field(1, 5, Fixed(4)), // ThrottleTimeMs
+        field(3, 5, Fixed(2)), // ErrorCode
         // Results
-        field(1, 4,
+        field(1, 5,
             array::<t::DescribeLogDirsResult>(5,
                 OfStruct(DESCRIBE_LOG_DIRS_RESULT))),
     ];
@@ -3938,16 +3943,17 @@ mod add_raft_voter_request {
     use m::add_raft_voter_request as t;
 
     const LISTENER: &[Field] = &[
-        field(0, 0, String), // Name
-        field(0, 0, String), // Host
-        field(0, 0, Fixed(2)), // Port
+        field(0, 1, String), // Name
+        field(0, 1, String), // Host
+        field(0, 1, Fixed(2)), // Port
     ];
     const ADD_RAFT_VOTER_REQUEST: &[Field] = &[
-        field(0, 0, String).nullable(0, 0), // ClusterId
-        field(0, 0, Fixed(4)), // TimeoutMs
-        field(0, 0, Fixed(4)), // VoterId
-        field(0, 0, Fixed(16)), // VoterDirectoryId
-        field(0, 0, array::<t::Listener>(5, OfStruct(LISTENER))), // Listeners
+        field(0, 1, String).nullable(0, 1), // ClusterId
+        field(0, 1, Fixed(4)), // TimeoutMs
+        field(0, 1, Fixed(4)), // VoterId
+        field(0, 1, Fixed(16)), // VoterDirectoryId
+        field(0, 1, array::<t::Listener>(5, OfStruct(LISTENER))), // Listeners
+        field(1, 1, Fixed(1)), // AckWhenCommitted
     ];
 
     pub(super) const MESSAGE: Message = message(80, 0, ADD_RAFT_VOTER_REQUEST);
@@ -3958,9 +3964,9 @@ mod add_raft_voter_response {
     use super::*;
 
     const ADD_RAFT_VOTER_RESPONSE: &[Field] = &[
-        field(0, 0, Fixed(4)), // ThrottleTimeMs
-        field(0, 0, Fixed(2)), // ErrorCode
-        field(0, 0, String).nullable(0, 0), // ErrorMessage
+        field(0, 1, Fixed(4)), // ThrottleTimeMs
+        field(0, 1, Fixed(2)), // ErrorCode
+        field(0, 1, String).nullable(0, 1), // ErrorMessage
     ];
 
     pub(super) const MESSAGE: Message = message(80, 0, ADD_RAFT_VOTER_RESPONSE);

@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::{Decodable, Encodable, Message};
 use ottla_protocol::DecodeError;
 use ottla_protocol::guard::{Budget, check_request, check_response};
 use ottla_protocol::messages::*;
@@ -13,22 +13,24 @@ use ottla_protocol::messages::*;
 /// A decoded message of any type.
 pub(crate) trait AnyMessage: Debug {
     /// The body in the given version.
-    fn encode_body(&self, version: i16) -> Option<Bytes>;
+    fn encode_body(&self, key: i16, version: i16) -> Option<Bytes>;
 }
 
-impl<T: Encodable + Debug> AnyMessage for T {
-    fn encode_body(&self, version: i16) -> Option<Bytes> {
+impl<T: Message + Encodable + Debug> AnyMessage for T {
+    fn encode_body(&self, key: i16, version: i16) -> Option<Bytes> {
         let mut buf = BytesMut::new();
+        let version = struct_version::<T>(key, version);
         self.encode(&mut buf, version).ok()?;
         Some(buf.freeze())
     }
 }
 
-fn decode<T: Decodable + Encodable + Debug + 'static>(
+fn decode<T: Message + Decodable + Encodable + Debug + 'static>(
+    key: i16,
     mut body: Bytes,
     version: i16,
 ) -> Result<Box<dyn AnyMessage>, DecodeError> {
-    match T::decode(&mut body, version) {
+    match T::decode(&mut body, struct_version::<T>(key, version)) {
         Ok(message) => Ok(Box::new(message)),
         Err(_) => Err(DecodeError::Codec),
     }
@@ -45,7 +47,7 @@ macro_rules! decode_any {
         ) -> Result<Box<dyn AnyMessage>, DecodeError> {
             check_request(key, version, &body, budget)?;
             match key {
-                $($key => decode::<$request>(body, version),)*
+                $($key => decode::<$request>(key, body, version),)*
                 _ => Err(DecodeError::UnknownApi { key }),
             }
         }
@@ -59,7 +61,7 @@ macro_rules! decode_any {
         ) -> Result<Box<dyn AnyMessage>, DecodeError> {
             check_response(key, version, &body, budget)?;
             match key {
-                $($key => decode::<$response>(body, version),)*
+                $($key => decode::<$response>(key, body, version),)*
                 _ => Err(DecodeError::UnknownApi { key }),
             }
         }

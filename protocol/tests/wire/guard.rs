@@ -99,7 +99,7 @@ fn well_formed_messages_are_accepted_decoded_and_survive_encoding() {
             let what = format!("{side:?} {} {version}", facts.name);
             assert!(hold(side, facts, version, &body), "{what}: {body:02x?}");
             let message = side.decode(facts.key, version, body).unwrap();
-            let again = message.encode_body(version).expect(&what);
+            let again = message.encode_body(facts.key, version).expect(&what);
             assert!(hold(side, facts, version, &again), "{what}: {again:02x?}");
             let decoded = side.decode(facts.key, version, again).unwrap();
             assert_eq!(format!("{message:?}"), format!("{decoded:?}"), "{what}");

@@ -1,5 +1,7 @@
 //! Keys of the group coordinators: classic, consumer, share and streams groups, and their offsets.
 
+use ottla_coordinator::MigrationPolicy;
+
 use super::why;
 use crate::config::key::{Key, int, list, long, short, text};
 
@@ -14,49 +16,49 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(0)
     .cluster_wide()
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.consumer.assignment_interval_ms = v.i32()),
     list(
         "group.consumer.assignors",
         "uniform,range",
         "Assignors of consumer groups, the first being the default; also Java class names.",
     )
     .not_empty()
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.consumer.assignors = v.list().to_vec()),
     int(
         "group.consumer.heartbeat.interval.ms",
         "5000",
         "Time between the heartbeats of a consumer group's member.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.consumer.heartbeat_interval_ms = v.i32()),
     int(
         "group.consumer.max.assignment.interval.ms",
         "15000",
         "Largest assignment interval that a consumer group may be configured with.",
     )
     .at_least(0)
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "group.consumer.max.heartbeat.interval.ms",
         "15000",
         "Largest heartbeat interval that a consumer group may be configured with.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "group.consumer.max.session.timeout.ms",
         "60000",
         "Largest session timeout that a consumer group may be configured with.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "group.consumer.max.size",
         "2147483647",
         "Most members of a consumer group.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.consumer.max_size = usize::try_from(v.i32()).unwrap_or(0)),
     text(
         "group.consumer.migration.policy",
         "bidirectional",
@@ -64,49 +66,52 @@ pub(super) const KEYS: &[Key] = &[
          neither.",
     )
     .one_of(&["bidirectional", "upgrade", "downgrade", "disabled"])
-    .without_effect(why::GROUPS),
+    .sets(|c, v| {
+        let policy = MigrationPolicy::parse(v.text());
+        c.group_limits.consumer.migration_policy = policy.unwrap_or(MigrationPolicy::Disabled);
+    }),
     int(
         "group.consumer.min.assignment.interval.ms",
         "0",
         "Smallest assignment interval that a consumer group may be configured with.",
     )
     .at_least(0)
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "group.consumer.min.heartbeat.interval.ms",
         "5000",
         "Smallest heartbeat interval that a consumer group may be configured with.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "group.consumer.min.session.timeout.ms",
         "45000",
         "Smallest session timeout that a consumer group may be configured with.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "group.consumer.session.timeout.ms",
         "45000",
         "Time without a heartbeat after which a consumer group loses a member.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.group_limits.consumer.session_timeout_ms = v.i32()),
     int(
         "group.coordinator.append.linger.ms",
         "-1",
         "Wait of the coordinator for more records before it appends; -1 adapts it to the load.",
     )
     .at_least(-1)
-    .without_effect(why::GROUPS),
+    .without_effect(why::LINGER),
     int(
         "group.coordinator.background.threads",
         "2",
         "Threads for the coordinator's long computations, such as assignments.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .without_effect(why::THREADS),
     int(
         "group.coordinator.cached.buffer.max.bytes",
         "1048588",
@@ -114,21 +119,21 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(524_288)
     .cluster_wide()
-    .without_effect(why::GROUPS),
+    .without_effect(why::BUFFERS),
     list(
         "group.coordinator.rebalance.protocols",
         "classic,consumer,streams",
         "Group protocols that are served.",
     )
     .each_of(&["classic", "consumer", "share", "streams"])
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.consumer_groups = v.list().iter().any(|name| name == "consumer")),
     int(
         "group.coordinator.threads",
         "4",
         "Threads of the group coordinator.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .without_effect(why::THREADS),
     int(
         "group.initial.rebalance.delay.ms",
         "3000",
@@ -409,21 +414,21 @@ pub(super) const KEYS: &[Key] = &[
         "Longest wait for the replicas when offsets are committed.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .sets(|c, v| c.offsets_commit_timeout_ms = v.u32().into()),
     int(
         "offsets.load.buffer.size",
         "5242880",
         "Bytes read at a time when a coordinator loads its groups.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .without_effect(why::BUFFERS),
     long(
         "offsets.retention.check.interval.ms",
         "600000",
         "Time between searches for offsets that have expired.",
     )
     .at_least(AT_LEAST_ONE)
-    .without_effect(why::GROUPS),
+    .without_effect(why::EXPIRY),
     int(
         "offsets.retention.minutes",
         "10080",
@@ -437,7 +442,7 @@ pub(super) const KEYS: &[Key] = &[
         "Codec of the offsets topic: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.",
     )
     .between(0, 4)
-    .without_effect(why::GROUPS),
+    .without_effect(why::OFFSETS_CODEC),
     int(
         "offsets.topic.num.partitions",
         "50",

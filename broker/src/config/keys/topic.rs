@@ -369,7 +369,7 @@ pub const GROUP_KEYS: &[Key] = &[
     )
     .at_least(0)
     .synonyms(&[("group.consumer.assignment.interval.ms", 1)])
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "consumer.heartbeat.interval.ms",
         "5000",
@@ -377,7 +377,7 @@ pub const GROUP_KEYS: &[Key] = &[
     )
     .at_least(1)
     .synonyms(&[("group.consumer.heartbeat.interval.ms", 1)])
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "consumer.session.timeout.ms",
         "45000",
@@ -385,7 +385,7 @@ pub const GROUP_KEYS: &[Key] = &[
     )
     .at_least(1)
     .synonyms(&[("group.consumer.session.timeout.ms", 1)])
-    .without_effect(why::GROUPS),
+    .combined(),
     int(
         "share.assignment.interval.ms",
         "1000",

@@ -207,6 +207,36 @@ fn resources_are_refused_for_a_reason() {
         (GROUP, "", session, 42),
         (GROUP, "g", &[("no.such.key", SET, Some("1"))], 40),
         (
+            GROUP,
+            "g",
+            &[("consumer.session.timeout.ms", SET, Some("44999"))],
+            40,
+        ),
+        (
+            GROUP,
+            "g",
+            &[("consumer.session.timeout.ms", SET, Some("60001"))],
+            40,
+        ),
+        (
+            GROUP,
+            "g",
+            &[("consumer.heartbeat.interval.ms", SET, Some("0"))],
+            40,
+        ),
+        (
+            GROUP,
+            "g",
+            &[("consumer.heartbeat.interval.ms", SET, None)],
+            42,
+        ),
+        (
+            GROUP,
+            "g",
+            &[("consumer.assignment.interval.ms", SET, Some("15001"))],
+            40,
+        ),
+        (
             CLIENT_METRICS,
             "m",
             &[("interval.ms", SET, Some("60000"))],

@@ -34,6 +34,7 @@ fn told(broker: &TestBroker, version: i16, asked: Asked<'_>) -> Vec<(String, i32
     assert_eq!((response.error_code, response.results.len()), (0, 1));
     let dir = &response.results[0];
     assert_eq!((dir.error_code, &*dir.log_dir), (0, "/data"));
+    assert!(!dir.is_cordoned);
     if version >= 4 {
         assert!(dir.usable_bytes > 0 && dir.total_bytes >= dir.usable_bytes);
     }
@@ -61,7 +62,7 @@ fn partitions_are_told_with_their_true_sizes_in_every_version() {
             .collect()
     };
     let everything: Vec<_> = rows(&[("a", 0, 0), ("a", 1, written), ("b", 0, 0)]);
-    for version in 1..=4 {
+    for version in 1..=5 {
         assert_eq!(told(&broker, version, None), everything);
         assert_eq!(told(&broker, version, Some(&[])), rows(&[]));
         let asked: Asked<'_> = Some(&[("a", &[1, 7]), ("none", &[0]), ("b", &[])]);
