@@ -405,6 +405,9 @@ fn tell(_broker: &Broker, event: &GroupEvent) {
             member,
             reason,
         } => tracing::info!(group, member, reason, "a member was removed from its group"),
+        GroupEvent::Converted { group, to } => {
+            tracing::info!(group, to, "a group goes on with the other protocol");
+        }
         GroupEvent::OffsetsExpired { group, count } => {
             tracing::info!(
                 group,

@@ -4,22 +4,24 @@
 //! through [`GroupCoordinator::tick`]. Invariant: every token handed in is answered exactly once,
 //! now or in a later turn, unless the coordinator is dropped.
 
+mod consumer_groups;
+mod conversion;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_protocol::error::ErrorCode;
 
 use crate::command::{
-    CommitOffsets, ConsumerHeartbeat, ConsumerHeartbeatReply, DescribedConsumerGroup,
-    DescribedGroup, FetchOffsets, FetchedOffset, Heartbeat, JoinGroup, JoinReply, LeaveGroup,
-    LeavingMember, LeftMember, ListFilter, ListedGroup, Refusal, SyncGroup, SyncReply,
+    CommitOffsets, DescribedGroup, FetchOffsets, FetchedOffset, Heartbeat, JoinGroup, JoinReply,
+    LeaveGroup, LeavingMember, LeftMember, ListFilter, ListedGroup, Refusal, SyncGroup, SyncReply,
 };
+use crate::consumer::{ConsumerGroup, TopicHashes};
 use crate::group::{At, Group};
-use crate::offsets::Offsets;
+use crate::offsets::{ExpiryBasis, Offsets};
 use crate::records::GroupRecord;
 use crate::timers::{Kind, Timers};
-use crate::topics::Topics;
-use crate::turn::{Answer, GroupEvent, GroupLimits, Token, Turn};
+use crate::turn::{Answer, GroupEvent, Token, Turn};
 
 /// How often offsets are looked at for their age.
 const EXPIRY_CHECK_MS: i64 = 10 * 60 * 1_000;
@@ -31,7 +33,11 @@ pub(crate) const PREFIX_MAX_BYTES: usize = 16_384;
 /// See the crate's documentation.
 #[derive(Debug, Default)]
 pub struct GroupCoordinator {
+    /// Of the classic protocol.
     groups: BTreeMap<Arc<str>, Group>,
+    /// Of KIP-848; no id is in both.
+    consumers: BTreeMap<Arc<str>, ConsumerGroup>,
+    hashes: TopicHashes,
     offsets: Offsets,
     timers: Timers,
     next_expiry_check_ms: Option<i64>,
@@ -60,9 +66,12 @@ impl GroupCoordinator {
                 group,
                 value: Some(value),
             } => {
+                // What a group is, its later records say.
+                self.consumers.remove(group.as_str());
                 let id: Arc<str> = Arc::from(group.as_str());
                 self.groups.insert(Arc::clone(&id), Group::load(id, value));
             }
+            GroupRecord::Consumer { group, record } => self.replay_consumer(group, record),
         }
     }
 
@@ -71,13 +80,18 @@ impl GroupCoordinator {
         for group in self.groups.values_mut() {
             group.finish_loading(now_ms, &mut self.timers);
         }
+        self.finish_loading_consumers(now_ms);
         self.next_expiry_check_ms = Some(now_ms.saturating_add(EXPIRY_CHECK_MS));
     }
 
     /// What the log must say for an equal coordinator.
     pub fn snapshot(&self) -> Vec<GroupRecord> {
         let groups = self.groups.values().filter_map(Group::snapshot);
-        groups.chain(self.offsets.snapshot()).collect()
+        let consumers = self.consumers.values().flat_map(ConsumerGroup::snapshot);
+        groups
+            .chain(consumers)
+            .chain(self.offsets.snapshot())
+            .collect()
     }
 
     pub fn next_deadline_ms(&self) -> Option<i64> {
@@ -86,12 +100,13 @@ impl GroupCoordinator {
     }
 
     fn has_anything(&self) -> bool {
-        !self.groups.is_empty() || self.offsets.count() > 0
+        !self.groups.is_empty() || !self.consumers.is_empty() || self.offsets.count() > 0
     }
 
     pub fn group_count(&self) -> usize {
-        let without_members = |group: &&Arc<str>| !self.groups.contains_key(*group);
-        self.groups.len() + self.offsets.groups().filter(without_members).count()
+        let only_offsets = |group: &&Arc<str>| !self.has_group(group);
+        let simple = self.offsets.groups().filter(only_offsets).count();
+        self.groups.len() + self.consumers.len() + simple
     }
 
     pub fn offset_count(&self) -> usize {
@@ -102,6 +117,7 @@ impl GroupCoordinator {
     pub fn tick(&mut self, turn: &mut Turn<'_>) {
         while let Some((at_ms, id, kind)) = self.timers.pop_due(turn.now_ms) {
             let Some(group) = self.groups.get_mut(&id) else {
+                self.consumer_timer_fired(turn, &id, at_ms, kind);
                 continue;
             };
             let mut at = At {
@@ -113,6 +129,11 @@ impl GroupCoordinator {
                 Kind::Sync => group.sync_timer_fired(&mut at),
                 Kind::Session(member_id) => group.session_timer_fired(&mut at, at_ms, &member_id),
                 Kind::Pending(member_id) => group.pending_timer_fired(&mut at, &member_id),
+                Kind::Loaded
+                | Kind::MemberSession(_)
+                | Kind::MemberRebalance(_)
+                | Kind::MemberJoin(_)
+                | Kind::MemberSync(_) => {}
             }
             self.forget_if_nothing(&id);
         }
@@ -142,8 +163,7 @@ impl GroupCoordinator {
             Some(ErrorCode::INVALID_REQUEST)
         } else if !timeouts.contains(&request.session_timeout_ms) {
             Some(ErrorCode::INVALID_SESSION_TIMEOUT)
-        } else if !request.member_id.is_empty() && !self.groups.contains_key(request.group.as_str())
-        {
+        } else if !request.member_id.is_empty() && !self.has_group(&request.group) {
             Some(ErrorCode::UNKNOWN_MEMBER_ID)
         } else {
             None
@@ -151,6 +171,19 @@ impl GroupCoordinator {
         if let Some(error) = error {
             let reply = JoinReply::error(error, request.member_id);
             return turn.answer(token, Answer::Join(reply));
+        }
+        if let Some(consumers) = self.consumers.get(request.group.as_str()) {
+            if !consumers.is_empty() {
+                return self.answer_join_consumer(turn, token, &request);
+            }
+            let refused = match request.member_id.is_empty() {
+                true => self.make_way(turn, &request.group).err(),
+                false => Some(ErrorCode::UNKNOWN_MEMBER_ID),
+            };
+            if let Some(error) = refused {
+                let reply = JoinReply::error(error, request.member_id);
+                return turn.answer(token, Answer::Join(reply));
+            }
         }
         let id: Arc<str> = Arc::from(request.group.as_str());
         let now_ms = turn.now_ms;
@@ -166,6 +199,11 @@ impl GroupCoordinator {
     }
 
     pub fn sync(&mut self, turn: &mut Turn<'_>, token: Token, request: SyncGroup) {
+        if let Some(group) = self.consumers.get_mut(request.group.as_str()) {
+            let scene = (turn.now_ms, turn.topics);
+            let reply = group.sync(&mut self.timers, scene, &request);
+            return turn.answer(token, Answer::Sync(reply));
+        }
         let mut at = At {
             turn,
             timers: &mut self.timers,
@@ -180,6 +218,9 @@ impl GroupCoordinator {
     }
 
     pub fn heartbeat(&mut self, turn: &mut Turn<'_>, request: Heartbeat) -> ErrorCode {
+        if let Some(group) = self.consumers.get_mut(request.group.as_str()) {
+            return group.classic_heartbeat(&mut self.timers, turn.now_ms, &request.member);
+        }
         let mut at = At {
             turn,
             timers: &mut self.timers,
@@ -195,6 +236,9 @@ impl GroupCoordinator {
         turn: &mut Turn<'_>,
         request: LeaveGroup,
     ) -> Result<Vec<LeftMember>, ErrorCode> {
+        if self.consumers.contains_key(request.group.as_str()) {
+            return self.leave_consumer(turn, request);
+        }
         let mut at = At {
             turn,
             timers: &mut self.timers,
@@ -210,16 +254,6 @@ impl GroupCoordinator {
         Ok(left)
     }
 
-    /// A member of a consumer group (KIP-848) joins, lives, acknowledges or leaves.
-    pub fn consumer_heartbeat(
-        &mut self,
-        _turn: &mut Turn<'_>,
-        _request: ConsumerHeartbeat,
-    ) -> ConsumerHeartbeatReply {
-        let message = "The consumer group protocol is not enabled.";
-        Refusal::new(ErrorCode::UNSUPPORTED_VERSION, message).into()
-    }
-
     /// One result per offset, in their order, or one for all.
     pub fn commit(
         &mut self,
@@ -229,6 +263,10 @@ impl GroupCoordinator {
         if !is_old_group_id(&request.group) {
             return Err(ErrorCode::INVALID_GROUP_ID);
         }
+        if let Some(group) = self.consumers.get(request.group.as_str()) {
+            let allowed = group.check_commit(&request)?;
+            return self.write_commit(turn, request, &allowed);
+        }
         match self.groups.get(request.group.as_str()) {
             Some(group) => group.check_commit(&request.member)?,
             // A consumer that assigns itself needs no group; a member of a generation does.
@@ -236,6 +274,7 @@ impl GroupCoordinator {
             None if self.offsets.has_any(&request.group) => {
                 return Err(ErrorCode::UNKNOWN_MEMBER_ID);
             }
+            None if request.knows_member_epochs => return Err(ErrorCode::GROUP_ID_NOT_FOUND),
             None => return Err(ErrorCode::ILLEGAL_GENERATION),
         }
         if let Some(group) = self.groups.get_mut(request.group.as_str()) {
@@ -245,16 +284,39 @@ impl GroupCoordinator {
             };
             group.hear_of(&mut at, &request.member.member_id);
         }
+        let allowed = vec![ErrorCode::NONE; request.offsets.len()];
+        self.write_commit(turn, request, &allowed)
+    }
+
+    /// Writes what is allowed, and answers for all.
+    fn write_commit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut request: CommitOffsets,
+        allowed: &[ErrorCode],
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        let mut each = allowed.iter();
+        request
+            .offsets
+            .retain(|_| each.next().is_none_or(|error| error.is_ok()));
         let (records, results) = Offsets::commit_records(turn.now_ms, turn.limits, &request);
         self.write(turn, &records).map_err(|error| match error {
             ErrorCode::UNKNOWN_SERVER_ERROR => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
             error => error,
         })?;
-        Ok(results)
+        let mut results = results.into_iter();
+        let all = allowed.iter().map(|error| match error.is_ok() {
+            true => results.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR),
+            false => *error,
+        });
+        Ok(all.collect())
     }
 
     /// The offsets that are asked for, in their order, or an error for the group.
     pub fn fetch_offsets(&self, request: &FetchOffsets) -> Result<Vec<FetchedOffset>, ErrorCode> {
+        if let Some(group) = self.consumers.get(request.group.as_str()) {
+            group.check_fetch(request.member_id.as_deref(), request.member_epoch)?;
+        }
         let partitions = request.partitions.as_deref();
         Ok(self.offsets.fetch(&request.group, partitions))
     }
@@ -275,7 +337,11 @@ impl GroupCoordinator {
         if running.is_some_and(|group| group.protocol_type() != Some(crate::group::CONSUMER)) {
             return Err(ErrorCode::NON_EMPTY_GROUP);
         }
-        let subscribed = |topic: &str| running.is_some_and(|g| g.is_subscribed_to(topic));
+        let consumers = self.consumers.get(group);
+        let subscribed = |topic: &str| {
+            running.is_some_and(|group| group.is_subscribed_to(topic))
+                || consumers.is_some_and(|group| group.is_subscribed_to(topic))
+        };
         let (refused, allowed): (Vec<_>, Vec<_>) = partitions
             .iter()
             .cloned()
@@ -300,10 +366,13 @@ impl GroupCoordinator {
         if !self.knows(group) {
             return ErrorCode::GROUP_ID_NOT_FOUND;
         }
-        if self.groups.get(group).is_some_and(|g| !g.is_empty()) {
+        if self.groups.get(group).is_some_and(|g| !g.is_empty())
+            || self.consumers.get(group).is_some_and(|g| !g.is_empty())
+        {
             return ErrorCode::NON_EMPTY_GROUP;
         }
         let mut records = self.offsets.delete_group_records(group);
+        records.extend(self.consumer_gone_records(group));
         if self.groups.get(group).is_some_and(Group::is_persistent) {
             records.push(GroupRecord::Group {
                 group: group.to_owned(),
@@ -323,9 +392,10 @@ impl GroupCoordinator {
         let simple = self
             .offsets
             .groups()
-            .filter(|id| !self.groups.contains_key(*id))
+            .filter(|id| !self.has_group(id))
             .map(|id| Group::new(Arc::clone(id), -1).listed());
         let mut listed: Vec<ListedGroup> = self.groups.values().map(Group::listed).collect();
+        listed.extend(self.consumers.values().map(ConsumerGroup::listed));
         listed.extend(simple);
         let wanted = |wanted: &[String], is: &str| {
             wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(is))
@@ -339,26 +409,15 @@ impl GroupCoordinator {
 
     /// A classic group; refused (69) when nobody knows it or it is of another kind.
     pub fn describe(&self, group: &str) -> Result<DescribedGroup, Refusal> {
+        if self.consumers.contains_key(group) {
+            let message = format!("Group {group} is not a classic group.");
+            return Err(Refusal::new(ErrorCode::GROUP_ID_NOT_FOUND, message));
+        }
         match self.groups.get(group) {
             Some(group) => Ok(group.described()),
             None if self.offsets.has_any(group) => Ok(Group::new(Arc::from(group), -1).described()),
             None => Err(group_not_found(group)),
         }
-    }
-
-    /// A consumer group; refused (69) when nobody knows it or it is of another kind. Topics are
-    /// named after `topics`.
-    pub fn describe_consumer(
-        &self,
-        _topics: &dyn Topics,
-        _limits: &GroupLimits,
-        group: &str,
-    ) -> Result<DescribedConsumerGroup, Refusal> {
-        if !self.knows(group) {
-            return Err(group_not_found(group));
-        }
-        let message = format!("Group {group} is not a consumer group.");
-        Err(Refusal::new(ErrorCode::GROUP_ID_NOT_FOUND, message))
     }
 
     /// Their offsets mean nothing any more.
@@ -369,7 +428,11 @@ impl GroupCoordinator {
     }
 
     fn knows(&self, group: &str) -> bool {
-        self.groups.contains_key(group) || self.offsets.has_any(group)
+        self.has_group(group) || self.offsets.has_any(group)
+    }
+
+    fn has_group(&self, group: &str) -> bool {
+        self.groups.contains_key(group) || self.consumers.contains_key(group)
     }
 
     /// Appends and then applies; nothing is applied that was not appended.
@@ -389,7 +452,15 @@ impl GroupCoordinator {
         let with_offsets: Vec<Arc<str>> = self.offsets.groups().cloned().collect();
         for id in with_offsets {
             let group = self.groups.get(&id);
-            let basis = group.map_or(crate::offsets::ExpiryBasis::CommitTime, Group::expiry_basis);
+            let read = self
+                .consumers
+                .get(&id)
+                .map(ConsumerGroup::subscribed_topics);
+            let basis = match (group, &read) {
+                (Some(group), _) => group.expiry_basis(),
+                (None, Some(topics)) => ExpiryBasis::CommitTimeExcept(topics),
+                (None, None) => ExpiryBasis::CommitTime,
+            };
             let retention_ms = turn.limits.offsets_retention_ms;
             let records = self
                 .offsets
@@ -405,6 +476,12 @@ impl GroupCoordinator {
             // Tried again the next time.
             let _ = group.append_if_owed(turn.journal);
         }
+        let empty = self.consumers.values().filter(|group| group.is_empty());
+        let empty = empty.filter(|group| !self.offsets.has_any(&group.id));
+        let gone: Vec<GroupRecord> = empty
+            .flat_map(|group| group.named(group.gone_records()))
+            .collect();
+        let _ = self.write(turn, &gone);
         let gone: Vec<GroupRecord> = self
             .groups
             .values()
@@ -421,6 +498,14 @@ impl GroupCoordinator {
     pub fn check_invariants(&self) {
         for group in self.groups.values() {
             group.check_invariants();
+        }
+        for group in self.consumers.values() {
+            group.check_invariants();
+            assert!(
+                !self.groups.contains_key(&group.id),
+                "{} is of two kinds",
+                group.id
+            );
         }
     }
 }

@@ -13,6 +13,7 @@ mod heartbeat;
 mod join;
 mod leave;
 mod member;
+mod migrate;
 mod rebalance;
 mod static_member;
 mod subscription;
@@ -30,6 +31,7 @@ use crate::records::{GroupRecord, GroupValue};
 use crate::timers::Timers;
 use crate::turn::{Journal, JournalError, Turn};
 pub(crate) use member::Member;
+pub(crate) use migrate::Migrant;
 
 /// The protocol type of consumers; only here are subscriptions understood.
 pub(crate) const CONSUMER: &str = "consumer";
@@ -246,6 +248,13 @@ impl Group {
     /// The durable part as a record: during a rebalance still the generation before.
     pub(crate) fn snapshot(&self) -> Option<GroupRecord> {
         self.durable.clone().map(|value| self.record_of(value))
+    }
+
+    pub(crate) fn gone_record(&self) -> GroupRecord {
+        GroupRecord::Group {
+            group: self.id.to_string(),
+            value: None,
+        }
     }
 
     fn in_order(&self) -> Vec<&Member> {

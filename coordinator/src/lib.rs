@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod command;
+mod consumer;
 pub mod coordinator;
 mod group;
 mod offsets;

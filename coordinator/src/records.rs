@@ -5,6 +5,11 @@ use bytes::Bytes;
 use ottla_protocol::error::DecodeError;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 
+pub use consumer::{
+    ClassicValue, ConsumerMemberValue, ConsumerRecord, CurrentValue, GroupEpochValue, OwnedTopic,
+    RegexValue, TargetEpochValue,
+};
+
 /// One record of the topic; `None` values are tombstones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupRecord {
@@ -17,6 +22,11 @@ pub enum GroupRecord {
     Group {
         group: String,
         value: Option<GroupValue>,
+    },
+    /// Of a consumer group (KIP-848), which is many records.
+    Consumer {
+        group: String,
+        record: ConsumerRecord,
     },
 }
 
@@ -60,6 +70,10 @@ pub struct MemberValue {
 
 /// What a record of the topic is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and nearly all are records"
+)]
 pub enum Decoded {
     Record(GroupRecord),
     /// Written by another kind of coordinator: kept in the log, skipped here.
@@ -82,7 +96,9 @@ pub enum RecordError {
 impl GroupRecord {
     pub fn group(&self) -> &str {
         match self {
-            GroupRecord::Offset { group, .. } | GroupRecord::Group { group, .. } => group,
+            GroupRecord::Offset { group, .. }
+            | GroupRecord::Group { group, .. }
+            | GroupRecord::Consumer { group, .. } => group,
         }
     }
 }
@@ -97,5 +113,9 @@ pub fn partition_of(group: &str, partitions: i32) -> i32 {
 }
 
 mod codec;
+mod consumer;
+mod consumer_codec;
+#[cfg(test)]
+mod consumer_tests;
 #[cfg(test)]
 mod tests;

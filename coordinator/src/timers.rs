@@ -15,6 +15,16 @@ pub(crate) enum Kind {
     Session(String),
     /// An id that was given out and not used.
     Pending(String),
+    /// A consumer group was loaded: its members' sessions begin.
+    Loaded,
+    /// A consumer group's member that must have been heard of.
+    MemberSession(String),
+    /// One that must have given partitions back.
+    MemberRebalance(String),
+    /// A classic one that must have joined again.
+    MemberJoin(String),
+    /// A classic one that must have synced.
+    MemberSync(String),
 }
 
 #[derive(Debug, Default)]

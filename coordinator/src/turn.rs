@@ -167,6 +167,8 @@ pub enum GroupEvent {
         member: String,
         reason: &'static str,
     },
+    /// The group goes on as one of the other kind, `classic` or `consumer`.
+    Converted { group: String, to: &'static str },
     /// Offsets were dropped because they are older than the retention.
     OffsetsExpired { group: String, count: usize },
 }

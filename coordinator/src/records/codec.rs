@@ -9,6 +9,7 @@ use ottla_protocol::error::DecodeError;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use ottla_protocol::wire::{Reader, put_nullable_string, put_string};
 
+use super::consumer_codec;
 use super::{Decoded, GroupRecord, GroupValue, MemberValue, OffsetValue, RecordError};
 
 const OFFSET_KEY: i16 = 1;
@@ -44,6 +45,9 @@ impl GroupRecord {
                 put_string(&mut key, false, group);
                 value.as_ref().map(encode_group)
             }
+            GroupRecord::Consumer { group, record } => {
+                return consumer_codec::encode(group, record);
+            }
         };
         (key.freeze(), value)
     }
@@ -62,6 +66,11 @@ impl GroupRecord {
                 group: reader.string(false)?.to_owned(),
                 value: value.map(decode_group).transpose()?,
             },
+            version if consumer_codec::is_key(version) => {
+                let group = reader.string(false)?.to_owned();
+                let record = consumer_codec::decode(version, &mut reader, value)?;
+                GroupRecord::Consumer { group, record }
+            }
             _ => return Ok(Decoded::Unknown { key_version }),
         };
         Ok(Decoded::Record(record))
@@ -229,7 +238,7 @@ fn decode_member(reader: &mut Reader<'_>, version: i16) -> Result<MemberValue, R
     Ok(member)
 }
 
-fn decode_bytes(reader: &mut Reader<'_>, flexible: bool) -> Result<Bytes, RecordError> {
+pub(super) fn decode_bytes(reader: &mut Reader<'_>, flexible: bool) -> Result<Bytes, RecordError> {
     let len = reader
         .bytes_len(flexible)?
         .ok_or(DecodeError::NullNotAllowed)?;

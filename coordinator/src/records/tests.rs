@@ -142,8 +142,8 @@ fn an_offset_of_version_4_has_a_topic_id_in_a_tag() {
 
 #[test]
 fn keys_of_other_coordinators_are_told_apart() {
-    let decoded = GroupRecord::decode(&[0, 5, 0, 1, b'g'], Some(&[0, 0]));
-    assert_eq!(decoded, Ok(Decoded::Unknown { key_version: 5 }));
+    let decoded = GroupRecord::decode(&[0, 10, 0, 1, b'g'], Some(&[0, 0]));
+    assert_eq!(decoded, Ok(Decoded::Unknown { key_version: 10 }));
     assert!(GroupRecord::decode(&[0], None).is_err());
     let (key, _) = offset_record(None).encode();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The rules of classic groups as scripts: `tests/data/*.txt` hold commands and, below `----`, what
+//! The rules of groups as scripts: `tests/data/*.txt` hold commands and, below `----`, what
 //! came of them: appended records, answers, events, and when the coordinator wants to be woken.
 //! `UPDATE=1` rewrites the files; then every changed line is to be read as a claim.
 //!
@@ -7,9 +7,11 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod consumer;
 mod show;
 mod words;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -17,7 +19,10 @@ use ottla_coordinator::command::{
     CommitOffsets, CommittedOffset, FetchOffsets, Heartbeat, TopicPartitionId,
 };
 use ottla_coordinator::records::{Decoded, GroupRecord};
-use ottla_coordinator::{GroupCoordinator, GroupLimits, Journal, JournalError, Token, Turn};
+use ottla_coordinator::{
+    GroupConfig, GroupCoordinator, GroupLimits, Journal, JournalError, MigrationPolicy, Token,
+    Topics, Turn,
+};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use uuid::Uuid;
@@ -67,6 +72,8 @@ struct Story {
     ids: u128,
     tokens: u64,
     waiting: Vec<u64>,
+    cluster: consumer::Cluster,
+    configs: BTreeMap<String, GroupConfig>,
 }
 
 impl Story {
@@ -81,6 +88,8 @@ impl Story {
             ids: 0,
             tokens: 0,
             waiting: Vec::new(),
+            cluster: consumer::Cluster::default(),
+            configs: BTreeMap::new(),
         }
     }
 
@@ -91,7 +100,9 @@ impl Story {
             *ids += 1;
             Uuid::from_u128(*ids)
         };
-        let mut turn = Turn::new(self.now_ms, &self.limits, &mut self.log, &mut new_id);
+        let configs = |group: &str| self.configs.get(group).copied().unwrap_or_default();
+        let turn = Turn::new(self.now_ms, &self.limits, &mut self.log, &mut new_id);
+        let mut turn = turn.with_topics(&self.cluster).with_configs(&configs);
         let result = body(&mut self.coordinator, &mut turn);
         let (answers, events) = (turn.answers, turn.events);
         for event in events {
@@ -153,7 +164,43 @@ impl Story {
     fn command(&mut self, command: &str, words: &mut Words) -> String {
         match command {
             "pass" => String::new(),
+            "live" => {
+                let request = consumer::heartbeat(words, &self.cluster);
+                let reply = self.turn(|c, turn| c.consumer_heartbeat(turn, request));
+                consumer::reply(&reply)
+            }
+            "topic" => {
+                let name = words.next();
+                self.cluster.set(&name, words.next().parse().ok());
+                String::new()
+            }
+            "config" => {
+                let config = GroupConfig {
+                    session_timeout_ms: words.get("session").map(|ms| ms.parse().unwrap()),
+                    heartbeat_interval_ms: words.get("heartbeat").map(|ms| ms.parse().unwrap()),
+                    assignment_interval_ms: words.get("interval").map(|ms| ms.parse().unwrap()),
+                };
+                self.configs.insert(words.next(), config);
+                String::new()
+            }
+            "describe-consumer" => {
+                let group = words.next();
+                let limits = &self.limits;
+                let described = self
+                    .coordinator
+                    .describe_consumer(&self.cluster, limits, &group);
+                consumer::described(described)
+            }
             "limits" => {
+                let consumer = &mut self.limits.consumer;
+                consumer.max_size = words.number("consumers", usize::MAX);
+                consumer.assignment_interval_ms = words.number("interval", 1_000);
+                if let Some(policy) = words.get("policy") {
+                    consumer.migration_policy = MigrationPolicy::parse(&policy).unwrap();
+                }
+                if let Some(assignors) = words.get("assignors") {
+                    consumer.assignors = assignors.split(',').map(str::to_owned).collect();
+                }
                 self.limits.initial_rebalance_delay_ms = words.number("delay", 3_000);
                 self.limits.max_size = words.number("max_size", usize::MAX);
                 self.limits.offset_metadata_max_bytes = words.number("metadata", 4_096);
@@ -211,20 +258,24 @@ impl Story {
     fn offsets_command(&mut self, command: &str, words: &mut Words) -> String {
         match command {
             "commit" => {
-                let request = commit(words);
+                let request = commit(words, &self.cluster);
                 show::results(&self.turn(|c, turn| c.commit(turn, request)))
             }
             "fetch" => {
                 let group = words.next();
+                let member_id = words.get("member");
+                let member_epoch = words.number("epoch", -1);
                 let asked = words.partitions();
-                let asked = (!asked.is_empty()).then_some(asked);
                 let request = FetchOffsets {
                     group,
-                    member_id: None,
-                    member_epoch: -1,
-                    partitions: asked,
+                    member_id,
+                    member_epoch,
+                    partitions: (!asked.is_empty()).then_some(asked),
                 };
-                show::fetched(&self.coordinator.fetch_offsets(&request).unwrap())
+                match self.coordinator.fetch_offsets(&request) {
+                    Ok(fetched) => show::fetched(&fetched),
+                    Err(error) => format!("all {}", show::code(error)),
+                }
             }
             "delete-offsets" => {
                 let (group, asked) = (words.next(), words.partitions());
@@ -240,7 +291,11 @@ impl Story {
                 String::new()
             }
             "list" => show::listed(&self.coordinator.list(&words.filter())),
-            "describe" => show::described(self.coordinator.describe(&words.next()).ok().as_ref()),
+            "describe" => match self.coordinator.describe(&words.next()) {
+                Ok(group) => show::described(Some(&group)),
+                Err(refusal) if refusal.message.ends_with("not found.") => show::described(None),
+                Err(refusal) => refusal.message,
+            },
             _ => panic!("no such command: {command}"),
         }
     }
@@ -264,9 +319,10 @@ impl Story {
     }
 }
 
-fn commit(words: &mut Words) -> CommitOffsets {
+fn commit(words: &mut Words, cluster: &consumer::Cluster) -> CommitOffsets {
     let group = words.next();
     let member = words.member();
+    let knows_member_epochs = !words.flag("v8");
     let retention_ms = words.get("retention").map(|text| text.parse().unwrap());
     let metadata = match words.get("metadata_len") {
         Some(len) => words
@@ -278,9 +334,10 @@ fn commit(words: &mut Words) -> CommitOffsets {
     let leader_epoch = LeaderEpoch(words.number("epoch", -1));
     let offsets = words.assignments().into_iter().map(|(partition, offset)| {
         let (topic, partition) = words::partition(&partition);
+        let known = cluster.by_name(&topic);
         let key = TopicPartitionId {
+            topic_id: known.map_or(TopicId::ZERO, |topic| topic.id),
             topic,
-            topic_id: TopicId::ZERO,
             partition,
         };
         let offset = Offset(offset.parse().unwrap());
@@ -297,7 +354,7 @@ fn commit(words: &mut Words) -> CommitOffsets {
     CommitOffsets {
         group,
         member,
-        knows_member_epochs: true,
+        knows_member_epochs,
         retention_ms,
         offsets,
     }

@@ -1,6 +1,6 @@
 //! What came of a command, in words.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use ottla_coordinator::Answer;
 use ottla_coordinator::command::{
     DescribedGroup, FetchedOffset, JoinReply, LeftMember, ListedGroup, SyncReply,
@@ -29,8 +29,34 @@ pub(crate) fn code(error: ErrorCode) -> String {
     }
 }
 
+/// An assignment of the consumer protocol: `%t:0.1`. `None`: it is none.
+fn embedded(mut bytes: &[u8]) -> Option<String> {
+    let mut topics = Vec::new();
+    if !(0..4).contains(&bytes.try_get_i16().ok()?) {
+        return None;
+    }
+    for _ in 0..bytes.try_get_i32().ok()? {
+        let len = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
+        let (name, rest) = bytes.split_at_checked(len)?;
+        bytes = rest;
+        let mut partitions = Vec::new();
+        for _ in 0..bytes.try_get_i32().ok()? {
+            partitions.push(bytes.try_get_i32().ok()?.to_string());
+        }
+        topics.push(format!(
+            "{}:{}",
+            std::str::from_utf8(name).ok()?,
+            partitions.join(".")
+        ));
+    }
+    (bytes == [255; 4]).then(|| format!("%{}", topics.join(";")))
+}
+
 /// Bytes as text, those that are none as dots.
-fn text(bytes: &Bytes) -> String {
+pub(crate) fn text(bytes: &Bytes) -> String {
+    if let Some(assigned) = embedded(bytes) {
+        return assigned;
+    }
     let shown = bytes
         .iter()
         .filter(|byte| byte.is_ascii_graphic())
@@ -74,6 +100,7 @@ pub(crate) fn record(record: &GroupRecord) -> String {
             None => format!("group {group} gone"),
             Some(value) => format!("group {group} {}", generation(value)),
         },
+        GroupRecord::Consumer { group, record } => crate::consumer::record(group, record),
     }
 }
 
@@ -124,6 +151,7 @@ pub(crate) fn event(event: &GroupEvent) -> String {
         } => {
             format!("expired {member} of {group}: {reason}")
         }
+        GroupEvent::Converted { group, to } => format!("converted {group}: {to}"),
         GroupEvent::OffsetsExpired { group, count } => {
             format!("expired {count} offsets of {group}")
         }

@@ -24,7 +24,7 @@ impl Words {
         Some(self.0.remove(at)[prefix.len()..].to_owned())
     }
 
-    fn flag(&mut self, name: &str) -> bool {
+    pub(crate) fn flag(&mut self, name: &str) -> bool {
         let at = self.0.iter().position(|word| word == name);
         at.map(|at| self.0.remove(at)).is_some()
     }
@@ -73,7 +73,7 @@ impl Words {
         let group = self.next();
         let assignments = self.get("assign").unwrap_or_default();
         let assignments = assignments.split(',').filter_map(|one| one.split_once(':'));
-        let assignments = assignments.map(|(id, what)| (long(id), what.to_owned().into()));
+        let assignments = assignments.map(|(id, what)| (long(id), assigned(what)));
         SyncGroup {
             group,
             assignments: assignments.collect(),
@@ -137,7 +137,35 @@ fn long(id: &str) -> String {
     }
 }
 
-/// `name:topic,topic+userdata` in the consumer protocol, or `name=bytes`, or only a name.
+/// `%t:0.1` with or without `!userdata` in the consumer protocol, or bytes.
+fn assigned(text: &str) -> Bytes {
+    let Some(embedded) = text.strip_prefix('%') else {
+        return text.to_owned().into();
+    };
+    let (named, user_data) = embedded.split_once('!').unwrap_or((embedded, ""));
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(1);
+    put_named(&mut bytes, named);
+    bytes.put_i32(i32::try_from(user_data.len()).unwrap());
+    bytes.put_slice(user_data.as_bytes());
+    bytes.freeze()
+}
+
+/// One topic and its partitions: `t:0.1`.
+fn put_named(bytes: &mut BytesMut, named: &str) {
+    let (topic, partitions) = named.split_once(':').unwrap();
+    bytes.put_i32(1);
+    bytes.put_i16(i16::try_from(topic.len()).unwrap());
+    bytes.put_slice(topic.as_bytes());
+    let partitions: Vec<i32> = partitions.split('.').map(|p| p.parse().unwrap()).collect();
+    bytes.put_i32(i32::try_from(partitions.len()).unwrap());
+    partitions
+        .into_iter()
+        .for_each(|partition| bytes.put_i32(partition));
+}
+
+/// `name:topic,topic+userdata` in the consumer protocol, or `name=bytes`, or only a name. In place
+/// of user data `%t:0.1` stands for the partitions that are owned.
 fn protocol(text: &str) -> (String, Bytes) {
     if let Some((name, bytes)) = text.split_once('=') {
         return (name.to_owned(), bytes.to_owned().into());
@@ -148,11 +176,17 @@ fn protocol(text: &str) -> (String, Bytes) {
     let (topics, user_data) = topics.split_once('+').unwrap_or((topics, ""));
     let topics: Vec<&str> = topics.split(',').collect();
     let mut bytes = BytesMut::new();
-    bytes.put_i16(0);
+    let owned = user_data.strip_prefix('%');
+    bytes.put_i16(i16::from(owned.is_some()));
     bytes.put_i32(i32::try_from(topics.len()).unwrap());
     for topic in topics {
         bytes.put_i16(i16::try_from(topic.len()).unwrap());
         bytes.put_slice(topic.as_bytes());
+    }
+    if let Some(owned) = owned {
+        bytes.put_i32(-1);
+        put_named(&mut bytes, owned);
+        return (name.to_owned(), bytes.freeze());
     }
     bytes.put_i32(i32::try_from(user_data.len()).unwrap());
     bytes.put_slice(user_data.as_bytes());
