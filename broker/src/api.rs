@@ -183,6 +183,14 @@ pub const APIS: &[Api] = &[
     row!(UnregisterBrokerRequest, 0 - 0, cluster => handlers::unregister_broker::handle),
     row!(DescribeTransactionsRequest, 0 - 0, cluster => handlers::transactions::describe),
     row!(ListTransactionsRequest, 0 - 2, cluster => handlers::transactions::list),
+    row!(
+        ConsumerGroupHeartbeatRequest, 0 - 1,
+        groups => handlers::consumer_group_heartbeat::handle
+    ),
+    row!(
+        ConsumerGroupDescribeRequest, 0 - 1,
+        groups => handlers::consumer_group_describe::handle
+    ),
     row!(ListConfigResourcesRequest, 0 - 1, configs => handlers::list_config_resources::handle),
     row!(
         DescribeTopicPartitionsRequest, 0 - 0,

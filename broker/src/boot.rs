@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use ottla_controller::command::{RegisterBroker, RegisterBrokerError};
-use ottla_controller::record::{BrokerEndpoint, FeatureRange};
+use ottla_controller::decide::supported_features;
+use ottla_controller::record::BrokerEndpoint;
 use ottla_controller::{
     Command, CommandReply, Controller, ControllerError, ControllerOptions, Refusal,
 };
@@ -113,11 +114,7 @@ fn registration(
             .iter()
             .map(|listener| endpoint(listener, port_of(listener)))
             .collect(),
-        features: vec![FeatureRange {
-            name: Arc::from("metadata.version"),
-            min: 7,
-            max: 30,
-        }],
+        features: supported_features(),
         rack: config.broker_rack.as_deref().map(Arc::from),
         log_dirs: vec![home.identity.directory_id.0],
     }

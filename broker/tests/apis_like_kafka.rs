@@ -17,10 +17,6 @@ const ABSENT: &[(&[i16], &str)] = &[
     (&[21], "deleting records"),
     (&[24, 25, 26, 27, 28, 61], "transactions"),
     (
-        &[68, 69],
-        "groups of the new protocol; clients switch to them when they see these",
-    ),
-    (
         &[76, 77, 78, 79, 83, 84, 85, 86, 87, 90, 91, 92],
         "share groups",
     ),

@@ -18,6 +18,8 @@ use ottla_protocol::messages::*;
 use uuid::Uuid;
 
 use super::Coordinators;
+
+mod consumer;
 use crate::handlers::testing::TestBroker;
 
 const NOW: &[(&str, &str)] = &[

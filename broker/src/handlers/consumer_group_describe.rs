@@ -93,7 +93,10 @@ fn member(member: DescribedConsumerMember) -> Member {
         .with_client_id(text(member.client.id))
         .with_client_host(text(member.client.host))
         .with_subscribed_topic_names(names.map(|name| wire_name(name)).collect())
-        .with_subscribed_topic_regex(member.subscribed_topic_regex.map(text))
+        // Kafka tells an empty one when there is none.
+        .with_subscribed_topic_regex(Some(text(
+            member.subscribed_topic_regex.unwrap_or_default(),
+        )))
         .with_assignment(assignment(member.assignment))
         .with_target_assignment(assignment(member.target))
         .with_member_type(if member.is_classic { CLASSIC } else { CONSUMER })

@@ -73,6 +73,8 @@ fn every_answer_fits_every_version_it_is_served_in() {
         UnregisterBrokerRequest
         DescribeTransactionsRequest
         ListTransactionsRequest
+        ConsumerGroupHeartbeatRequest
+        ConsumerGroupDescribeRequest
         ListConfigResourcesRequest
         DescribeTopicPartitionsRequest
         AddRaftVoterRequest
@@ -88,7 +90,7 @@ fn every_answer_fits_every_version_it_is_served_in() {
 
 /// APIs that Kafka 4.3 serves and this broker does not yet: clients change what they do when they
 /// see them.
-const SWITCHES: &[i16] = &[68, 69, 71, 72, 76, 77, 78, 79, 88, 89];
+const SWITCHES: &[i16] = &[71, 72, 76, 77, 78, 79, 88, 89];
 
 #[test]
 fn nothing_that_switches_clients_is_served() {
@@ -319,5 +321,5 @@ fn features_are_updated_all_or_none() {
         .iter()
         .map(|f| (&*f.name, f.max_version_level))
         .collect();
-    assert_eq!(told, [("metadata.version", 20)]);
+    assert_eq!(told, [("group.version", 1), ("metadata.version", 20)]);
 }

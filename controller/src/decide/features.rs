@@ -22,12 +22,21 @@ pub struct Feature {
 
 /// Only what is complete is listed: a client switches on what it finds here. `metadata.version`
 /// tells tools which Kafka this cluster speaks like; it is always finalised.
-pub const FEATURES: &[Feature] = &[Feature {
-    name: "metadata.version",
-    min: 7,
-    max: 30,
-    bootstrap: 30,
-}];
+pub const FEATURES: &[Feature] = &[
+    // Consumer groups (KIP-848).
+    Feature {
+        name: "group.version",
+        min: 0,
+        max: 1,
+        bootstrap: 1,
+    },
+    Feature {
+        name: "metadata.version",
+        min: 7,
+        max: 30,
+        bootstrap: 30,
+    },
+];
 
 /// What a broker of this release registers.
 pub fn supported_features() -> Vec<FeatureRange> {

@@ -525,10 +525,10 @@ fn a_broker_of_another_cluster_or_an_older_release_is_refused() {
         features: Vec::new(),
         ..base.clone()
     };
-    let name = Arc::from("metadata.version");
+    let name = Arc::from("group.version");
     assert_eq!(
         refused(old),
-        RegisterBrokerError::UnsupportedFeature { name, level: 30 }
+        RegisterBrokerError::UnsupportedFeature { name, level: 1 }
     );
     let twice = RegisterBroker {
         endpoints: [base.endpoints.clone(), base.endpoints.clone()].concat(),
@@ -782,20 +782,22 @@ fn features_move_within_their_range_and_their_epoch_only_grows() {
     use FeatureUpdateMode::{SafeDowngrade, Upgrade};
     let version = "metadata.version";
     let name: Arc<str> = Arc::from(version);
-    assert_eq!(update(version, 30, Upgrade), Ok((30, 0)));
+    assert_eq!(update(version, 30, Upgrade), Ok((30, 1)));
     let refused = UpdateFeaturesError::DowngradeNotAllowed {
         name: name.clone(),
         current: 30,
     };
     assert_eq!(update(version, 29, Upgrade), Err(refused));
-    assert_eq!(update(version, 29, SafeDowngrade), Ok((29, 1)));
+    assert_eq!(update(version, 29, SafeDowngrade), Ok((29, 2)));
     let refused = UpdateFeaturesError::NotADowngrade {
         name: name.clone(),
         current: 29,
         requested: 30,
     };
     assert_eq!(update(version, 30, SafeDowngrade), Err(refused));
-    assert_eq!(update(version, 30, Upgrade), Ok((30, 2)));
+    assert_eq!(update(version, 30, Upgrade), Ok((30, 3)));
+    assert_eq!(update("group.version", 0, SafeDowngrade), Ok((30, 4)));
+    assert_eq!(update("group.version", 1, Upgrade), Ok((30, 5)));
     for level in [0, 6, 31, -1] {
         let name = name.clone();
         let refused = UpdateFeaturesError::UnsupportedLevel {

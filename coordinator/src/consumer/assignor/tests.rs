@@ -95,7 +95,9 @@ proptest! {
 
     #[test]
     fn members_that_read_the_same_differ_by_one_and_keep_what_they_can(
-        counts in proptest::collection::vec(1i32..20, 1..5), before in 1usize..15, after in 1usize..15,
+        counts in proptest::collection::vec(1i32..20, 1..5),
+        before in 1usize..15,
+        after in 1usize..15,
     ) {
         let reads: Vec<Subscription> = vec![
             (0u8..).zip(counts).map(|(at, count)| (topic(at), count)).collect(),
