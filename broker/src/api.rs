@@ -144,6 +144,7 @@ pub const APIS: &[Api] = &[
     row!(ApiVersionsRequest, 0 - 4, cluster => handlers::api_versions::handle),
     row!(CreateTopicsRequest, 2 - 7, topics => handlers::create_topics::handle),
     row!(DeleteTopicsRequest, 1 - 6, topics => handlers::delete_topics::handle),
+    row!(DeleteRecordsRequest, 0 - 2, logs => handlers::delete_records::handle),
     row!(InitProducerIdRequest, 0 - 5, producers => handlers::init_producer_id::handle),
     row!(OffsetForLeaderEpochRequest, 2 - 4, logs => handlers::offset_for_leader_epoch::handle),
     row!(DescribeAclsRequest, 1 - 3, cluster => handlers::acls::describe),

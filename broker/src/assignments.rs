@@ -13,8 +13,8 @@ use ottla_controller::image::{MetadataImage, TopicImage};
 use ottla_controller::record::ConfigResource;
 use ottla_protocol::batch::TimestampType as BatchTimestampType;
 use ottla_protocol::types::{LeaderEpoch, TopicId, TopicPartition};
-use ottla_storage::layout;
 use ottla_storage::log::{Log, LogConfig, LogError, Validation};
+use ottla_storage::{checkpoint, layout};
 use rand::Rng;
 use uuid::Uuid;
 
@@ -93,8 +93,8 @@ fn host_topic(broker: &Arc<Broker>, image: &MetadataImage, topic: &TopicImage) {
             }
             opened = true;
             let name = (Arc::clone(&topic.name), topic.id, index);
-            let dir = layout::partition_dir(&TopicPartition::new(Arc::clone(&topic.name), index));
-            let log = create_log(broker, &dir, topic.id, &config);
+            let dir_name = TopicPartition::new(Arc::clone(&topic.name), index);
+            let log = create_log(broker, &dir_name, topic.id, &config);
             Some(partition(broker, name, log, assigned.leader_epoch, &config))
         })
         .collect();
@@ -113,15 +113,35 @@ fn host_topic(broker: &Arc<Broker>, image: &MetadataImage, topic: &TopicImage) {
 /// A log for a partition that has none. A directory in its way belongs to nobody: it is moved.
 fn create_log(
     broker: &Broker,
-    dir: &str,
+    name: &TopicPartition,
     topic_id: TopicId,
     config: &TopicConfig,
 ) -> Result<Log, LogError> {
     let disk = &broker.log_dirs.0[0].disk;
-    if disk.exists(dir).unwrap_or(false) {
-        set_aside(broker, dir);
+    let dir = layout::partition_dir(name);
+    if disk.exists(&dir).unwrap_or(false) {
+        set_aside(broker, &dir);
     }
-    Log::create(Arc::clone(disk), dir, topic_id, log_config(broker, config))
+    new_log(broker, name, topic_id, log_config(broker, config))
+}
+
+/// A log that begins at 0, whatever an earlier partition of the name left in the checkpoints.
+pub fn new_log(
+    broker: &Broker,
+    name: &TopicPartition,
+    topic_id: TopicId,
+    config: LogConfig,
+) -> Result<Log, LogError> {
+    let io = |source| LogError::Io {
+        path: checkpoint::LOG_START_OFFSETS.to_owned(),
+        source,
+    };
+    broker
+        .log_starts
+        .begin(broker, name)
+        .map_err(|e| io(std::io::Error::other(e)))?;
+    let (disk, dir) = (&broker.log_dirs.0[0].disk, layout::partition_dir(name));
+    Log::create(Arc::clone(disk), &dir, topic_id, config)
 }
 
 /// A partition with that log; offline when there is none.

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::coordinators::Coordinators;
 use crate::fetch_session::FetchSessions;
 use crate::flusher::FlushQueue;
+use crate::log_starts::LogStarts;
 use crate::metadata::MetadataCache;
 use crate::metrics::Metrics;
 use crate::partition::map::PartitionMap;
@@ -63,6 +64,7 @@ pub struct Broker {
     pub flush: FlushQueue,
     pub metrics: Arc<Metrics>,
     pub log_dirs: LogDirs,
+    pub log_starts: LogStarts,
     pub producer_ids: ProducerIds,
     pub coordinators: Coordinators,
     /// What the newest batches of all partitions may take in memory.
@@ -103,7 +105,7 @@ pub struct Cluster<'a> {
     pub controller: &'a dyn ControllerHandle,
 }
 
-/// Records: Produce, Fetch, ListOffsets, OffsetForLeaderEpoch, DescribeLogDirs.
+/// Records: Produce, Fetch, ListOffsets, OffsetForLeaderEpoch, DeleteRecords, DescribeLogDirs.
 #[derive(Clone, Copy)]
 pub struct Logs<'a> {
     pub node_id: BrokerId,
@@ -115,6 +117,7 @@ pub struct Logs<'a> {
     pub flush: &'a FlushQueue,
     pub metrics: &'a Arc<Metrics>,
     pub log_dirs: &'a LogDirs,
+    pub log_starts: &'a LogStarts,
     pub rng: &'a Mutex<StdRng>,
 }
 
@@ -166,6 +169,7 @@ impl Broker {
             flush: FlushQueue::new(Arc::clone(&seams.clock), Arc::clone(&seams.metrics)),
             metrics: seams.metrics,
             log_dirs: seams.log_dirs,
+            log_starts: LogStarts::default(),
             producer_ids: ProducerIds::default(),
             coordinators: Coordinators::new(&*seams.clock, seams.images),
             tail_budget: TailBudget::new(tail_bytes),
@@ -226,6 +230,7 @@ impl Broker {
             flush: &self.flush,
             metrics: &self.metrics,
             log_dirs: &self.log_dirs,
+            log_starts: &self.log_starts,
             rng: &self.rng,
         }
     }

@@ -128,6 +128,7 @@ pub struct Config {
     /// A level, or levels per module as in `info,ottla_broker::net=debug`.
     pub log_level: String,
     /// Above this many partitions, `/metrics` gives partition series only when asked for them.
+    pub metrics_group_limit: usize,
     pub metrics_partition_limit: usize,
 
     /// What was set, by whom: the static layer of DescribeConfigs.
@@ -229,6 +230,7 @@ impl Config {
             durability_interval_ms: 0,
             log_format: LogFormat::Auto,
             log_level: String::new(),
+            metrics_group_limit: 0,
             metrics_partition_limit: 0,
             static_values: StaticValues::default(),
         }

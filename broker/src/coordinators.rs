@@ -8,6 +8,7 @@
 //! Time is the wall clock as it stood when the broker was made plus what the monotonic clock has
 //! counted since: sessions do not end because somebody set the clock.
 
+mod events;
 mod images;
 mod journal;
 mod load;
@@ -22,7 +23,6 @@ use std::time::{Duration, Instant};
 
 use ottla_coordinator::command::{DescribedConsumerGroup, Refusal};
 use ottla_coordinator::records::partition_of;
-use ottla_coordinator::turn::GroupEvent;
 use ottla_coordinator::{Answer, GroupCoordinator, Token, Turn};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::types::Offset;
@@ -120,11 +120,14 @@ impl Coordinators {
             if known.is_some_and(|shard| Arc::ptr_eq(&shard.partition, partition)) {
                 continue;
             }
+            let began = broker.clock.now();
             let times = (now, broker.clock.wall_ms());
             let Some((mut machine, end)) = load::load(&self.images, partition, times, &mut loaded)
             else {
                 continue;
             };
+            let took = broker.clock.now().saturating_duration_since(began);
+            broker.metrics.groups.loaded(took);
             machine.finish_loading(self.now_ms(now));
             let deadline = machine.next_deadline_ms();
             let shard = Shard {
@@ -251,7 +254,7 @@ impl Coordinators {
         }
         self.expect(deadline);
         for event in events {
-            tell(broker, &event);
+            events::tell(broker, &event);
         }
         Turned { result, end }
     }
@@ -388,32 +391,4 @@ fn take_slots(inner: &mut Inner, answers: Vec<(Token, Answer)>) -> Vec<(Arc<Slot
         Some((slot?, answer))
     });
     slots.collect()
-}
-
-fn tell(_broker: &Broker, event: &GroupEvent) {
-    match event {
-        GroupEvent::RebalanceStarted { group, reason } => {
-            tracing::info!(group, reason, "a group rebalances");
-        }
-        GroupEvent::GenerationCompleted {
-            group,
-            generation,
-            members,
-        } => tracing::info!(group, generation, members, "everybody has joined a group"),
-        GroupEvent::MemberExpired {
-            group,
-            member,
-            reason,
-        } => tracing::info!(group, member, reason, "a member was removed from its group"),
-        GroupEvent::Converted { group, to } => {
-            tracing::info!(group, to, "a group goes on with the other protocol");
-        }
-        GroupEvent::OffsetsExpired { group, count } => {
-            tracing::info!(
-                group,
-                count,
-                "offsets were dropped: they are past their retention"
-            );
-        }
-    }
 }

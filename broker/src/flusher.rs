@@ -10,15 +10,16 @@
 //! simulator calls it when its schedule says so.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use ottla_storage::disk::Disk;
 use ottla_storage::log::WriteBack;
 use parking_lot::Mutex;
 
+use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::log_starts;
 use crate::metrics::Metrics;
 use crate::partition::state::FlushDue;
 use crate::partition::{Flush, Partition};
@@ -29,6 +30,8 @@ pub enum Job {
     /// A flush and the files that let recovery start here.
     Checkpoint(Arc<Partition>),
     WriteBack(WriteBack),
+    /// The file of log starts, for clients that wait for it.
+    LogStarts(Weak<Broker>),
     /// A directory that was renamed out of the way before.
     RemoveDir {
         disk: Arc<dyn Disk>,
@@ -153,6 +156,7 @@ impl FlushQueue {
                     tracing::debug!(%error, "a write-back hint failed");
                 }
             }
+            Job::LogStarts(broker) => log_starts::write_for_waiting(&broker),
             Job::RemoveDir { disk, path } => {
                 if let Err(error) = disk.remove_dir_all(&path) {
                     tracing::warn!(path, %error, "a deleted log could not be removed");

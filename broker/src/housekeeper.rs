@@ -91,7 +91,6 @@ fn checkpoint_logs(broker: &Broker, step_bytes: u64) {
 /// which costs a full check of its log and nothing else.
 pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
     let mut recovery_points = PartitionOffsets::new();
-    let mut log_starts = PartitionOffsets::new();
     let mut high_watermarks = PartitionOffsets::new();
     for partition in broker.partitions.all() {
         let Some(marks) = partition.checkpoint_marks() else {
@@ -101,15 +100,12 @@ pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
             continue;
         }
         let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
-        if marks.log_start_offset > Offset::ZERO {
-            log_starts.insert(name.clone(), marks.log_start_offset);
-        }
         recovery_points.insert(name.clone(), marks.recovery_point);
         high_watermarks.insert(name, marks.high_watermark);
     }
     let disk = &*broker.log_dirs.0[0].disk;
     checkpoint::write_offsets(disk, checkpoint::RECOVERY_POINTS, &recovery_points)?;
-    checkpoint::write_offsets(disk, checkpoint::LOG_START_OFFSETS, &log_starts)?;
+    broker.log_starts.write(broker)?;
     checkpoint::write_offsets(disk, checkpoint::HIGH_WATERMARKS, &high_watermarks)
 }
 

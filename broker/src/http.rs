@@ -24,7 +24,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::HttpListener;
-use crate::metrics::{Metrics, Observation};
+use crate::metrics::{GroupBounds, GroupsSample, Metrics, Observation};
+use crate::observe::report::GroupReport;
 use crate::strangers::Strangers;
 
 /// How long a stop waits for answers on their way.
@@ -32,27 +33,40 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 type Observer = Box<dyn Fn() -> Observation + Send + Sync>;
 
+/// The groups of a broker, as the routes ask for them.
+pub trait GroupsView: Send + Sync {
+    fn sample(&self, bounds: GroupBounds) -> GroupsSample;
+    /// `None`: there is no such group here.
+    fn report(&self, group: &str) -> Option<GroupReport>;
+}
+
+/// What `/metrics` shows one by one at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `ottla.metrics.partition.limit`.
+    pub partitions: usize,
+    /// `ottla.metrics.group.limit`.
+    pub groups: usize,
+}
+
 /// What the routes share.
 pub struct HttpState {
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
-    /// `ottla.metrics.partition.limit`.
-    partition_limit: usize,
+    limits: Limits,
     observer: OnceLock<Observer>,
+    groups: OnceLock<Box<dyn GroupsView>>,
     strangers: Strangers,
 }
 
 impl HttpState {
-    pub fn new(
-        readiness: Arc<Readiness>,
-        metrics: Arc<Metrics>,
-        partition_limit: usize,
-    ) -> HttpState {
+    pub fn new(readiness: Arc<Readiness>, metrics: Arc<Metrics>, limits: Limits) -> HttpState {
         HttpState {
             readiness,
             metrics,
-            partition_limit,
+            limits,
             observer: OnceLock::new(),
+            groups: OnceLock::new(),
             strangers: Strangers::default(),
         }
     }
@@ -60,6 +74,11 @@ impl HttpState {
     /// Hands in how to look at the broker, once there is one. Later calls are ignored.
     pub fn observe_with(&self, observer: impl Fn() -> Observation + Send + Sync + 'static) {
         let _ = self.observer.set(Box::new(observer));
+    }
+
+    /// Hands in the groups, once there is a broker. Later calls are ignored.
+    pub fn show_groups_of(&self, groups: impl GroupsView + 'static) {
+        let _ = self.groups.set(Box::new(groups));
     }
 
     fn observation(&self) -> Observation {

@@ -21,6 +21,7 @@ pub mod flusher;
 pub mod handlers;
 pub mod housekeeper;
 pub mod http;
+pub mod log_starts;
 pub mod logging;
 pub mod metadata;
 pub mod metrics;

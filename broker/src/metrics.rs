@@ -8,12 +8,16 @@
 
 pub mod document;
 mod exposition;
+pub mod groups;
 pub mod histogram;
 mod observation;
 mod table;
 
 pub use exposition::{CONTENT_TYPE, Detail, render};
-pub use observation::{BrokerSample, LogSample, Observation, PartitionSample, ProcessSample};
+pub use observation::{
+    BrokerSample, GroupBounds, GroupSample, GroupsSample, LogSample, Observation, OffsetSample,
+    PartitionSample, ProcessSample,
+};
 pub use table::{METRICS, Metric, MetricKind};
 
 use std::collections::BTreeMap;
@@ -22,6 +26,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use groups::{GroupCounters, GroupCounts};
 use histogram::{Histogram, HistogramSnapshot};
 
 /// API keys are small numbers; a key beyond is counted with its connection's close reason only.
@@ -40,6 +45,7 @@ pub struct Metrics {
     sent_bytes: AtomicU64,
     flushes: Histogram,
     flush_failures: AtomicU64,
+    pub groups: GroupCounters,
 }
 
 impl Default for Metrics {
@@ -53,6 +59,7 @@ impl Default for Metrics {
             sent_bytes: AtomicU64::new(0),
             flushes: Histogram::default(),
             flush_failures: AtomicU64::new(0),
+            groups: GroupCounters::default(),
         }
     }
 }
@@ -126,6 +133,7 @@ impl Metrics {
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             flushes: self.flushes.snapshot(),
             flush_failures: self.flush_failures.load(Ordering::Relaxed),
+            groups: self.groups.snapshot(),
         }
     }
 }
@@ -142,6 +150,7 @@ pub struct MetricsSnapshot {
     pub sent_bytes: u64,
     pub flushes: HistogramSnapshot,
     pub flush_failures: u64,
+    pub groups: GroupCounts,
 }
 
 impl MetricsSnapshot {

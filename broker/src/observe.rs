@@ -1,15 +1,39 @@
 //! The broker as `/metrics` looks at it: a sample of its partitions, its cluster and its caches,
 //! taken when somebody asks.
 
-use std::sync::Arc;
+pub mod groups;
+pub mod report;
+mod unread;
+
+use std::sync::{Arc, Weak};
 
 use ottla_controller::MetadataImage;
 use ottla_controller::image::{BrokerImage, PartitionImage, TopicImage};
 
 use crate::broker::Broker;
-use crate::metrics::{BrokerSample, LogSample, Observation, PartitionSample};
+use crate::http::GroupsView;
+use crate::metrics::{
+    BrokerSample, GroupBounds, GroupsSample, LogSample, Observation, PartitionSample,
+};
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
+use report::GroupReport;
+
+/// The groups of a broker that may be gone already.
+pub struct GroupsOf(pub Weak<Broker>);
+
+impl GroupsView for GroupsOf {
+    fn sample(&self, bounds: GroupBounds) -> GroupsSample {
+        let broker = self.0.upgrade();
+        broker.map_or_else(GroupsSample::default, |broker| {
+            groups::sample(&broker, bounds)
+        })
+    }
+
+    fn report(&self, group: &str) -> Option<GroupReport> {
+        report::report(&*self.0.upgrade()?, group).ok()?
+    }
+}
 
 /// Looks at everything once. Each partition's lock is taken for a moment, one after another.
 pub fn observe(broker: &Broker) -> Observation {
@@ -27,6 +51,8 @@ pub fn observe(broker: &Broker) -> Observation {
         brokers: brokers(&image),
         is_active_controller: broker.controller.quorum().leader == Some(broker.node_id),
         fetch_sessions: broker.sessions.len(),
+        // Asked for apart: not everybody who looks wants them.
+        groups: GroupsSample::default(),
         tail_bytes: broker.tail_budget.used_bytes() as u64,
         image_lag_records,
         image_failures,
@@ -105,3 +131,6 @@ fn broker_sample(broker: &BrokerImage) -> BrokerSample {
         alive: !broker.fenced,
     }
 }
+
+#[cfg(test)]
+mod tests;

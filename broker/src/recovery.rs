@@ -90,12 +90,14 @@ impl Recovery {
         }
         readiness.logs_to_recover(tasks.len() as u64);
         sort_out(broker, image, disk)?;
+        let log_starts = read(disk, checkpoint::LOG_START_OFFSETS);
+        broker.log_starts.loaded(log_starts.clone());
         Ok(Recovery {
             broker: Arc::clone(broker),
             now_ms: broker.clock.wall_ms(),
             clean,
             recovery_points: read(disk, checkpoint::RECOVERY_POINTS),
-            log_starts: read(disk, checkpoint::LOG_START_OFFSETS),
+            log_starts,
             tasks: Mutex::new(tasks),
             opened: Mutex::new(BTreeMap::new()),
             topics,
@@ -146,7 +148,8 @@ impl Recovery {
             if recovery_point > Offset::ZERO {
                 tracing::error!(%name, %recovery_point, "the log of this partition is gone");
             }
-            return Ok((Log::create(disk, &dir, task.topic.id, config)?, 0));
+            let log = assignments::new_log(&self.broker, &name, task.topic.id, config)?;
+            return Ok((log, 0));
         }
         let open = OpenLog {
             recovery_point,

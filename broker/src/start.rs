@@ -34,10 +34,10 @@ use crate::clock::{Clock, RealClock};
 use crate::config::{Config, Listener, ListenerName, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
 use crate::housekeeper::{self, Housekeeper, StopError};
-use crate::http::{HttpBindError, HttpState, Phase, Readiness};
+use crate::http::{HttpBindError, HttpState, Limits, Phase, Readiness};
 use crate::metrics::Metrics;
 use crate::net::{self, Admission, BindError, Bound};
-use crate::observe::observe;
+use crate::observe::{GroupsOf, observe};
 use crate::recovery::{Recovery, RecoveryError};
 use descriptors::Descriptors;
 use http::HttpThread;
@@ -119,12 +119,7 @@ impl Broker {
             .map(|listener| net::bind(listener, &config))
             .collect::<Result<Vec<_>, _>>()?;
         let (readiness, metrics) = (Arc::new(Readiness::default()), Arc::new(Metrics::new()));
-        let limit = config.metrics_partition_limit;
-        let shown = Arc::new(HttpState::new(
-            Arc::clone(&readiness),
-            Arc::clone(&metrics),
-            limit,
-        ));
+        let shown = http_state(&config, &readiness, &metrics);
         let http = HttpThread::start(&config.http_listeners, Arc::clone(&shown))?;
         let mut chance = StdRng::from_os_rng();
         let directory = Directory::open(&config, storage, images, &mut chance)?;
@@ -138,8 +133,7 @@ impl Broker {
             &mut chance,
             port_of,
         )?;
-        let observed = Arc::downgrade(&broker);
-        shown.observe_with(move || observed.upgrade().map(|b| observe(&b)).unwrap_or_default());
+        show(&shown, &broker);
         let failed = watch::channel(None);
         let mut crews = Crews::start(&broker, driver, failed.0)?;
         recover(&broker, &readiness)?;
@@ -344,6 +338,29 @@ fn port_of(listener: &Listener, bound: &[Bound]) -> u16 {
         .iter()
         .find(|bound| bound.name == listener.name)
         .map_or(0, |bound| bound.address.port())
+}
+
+fn http_state(
+    config: &Config,
+    readiness: &Arc<Readiness>,
+    metrics: &Arc<Metrics>,
+) -> Arc<HttpState> {
+    let limits = Limits {
+        partitions: config.metrics_partition_limit,
+        groups: config.metrics_group_limit,
+    };
+    Arc::new(HttpState::new(
+        Arc::clone(readiness),
+        Arc::clone(metrics),
+        limits,
+    ))
+}
+
+/// From now on HTTP tells about this broker, for as long as it is there.
+fn show(shown: &HttpState, broker: &Arc<Broker>) {
+    let observed = Arc::downgrade(broker);
+    shown.observe_with(move || observed.upgrade().map(|b| observe(&b)).unwrap_or_default());
+    shown.show_groups_of(GroupsOf(Arc::downgrade(broker)));
 }
 
 /// Opens all logs, in as many threads as configured when there are enough to share.

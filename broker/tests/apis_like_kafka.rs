@@ -14,7 +14,6 @@ const LOWER: &[(i16, i16, &str)] = &[];
 /// What Kafka serves and this broker does not yet.
 const ABSENT: &[(&[i16], &str)] = &[
     (&[17, 36], "SASL listeners"),
-    (&[21], "deleting records"),
     (&[24, 25, 26, 27, 28, 61], "transactions"),
     (
         &[76, 77, 78, 79, 83, 84, 85, 86, 87, 90, 91, 92],

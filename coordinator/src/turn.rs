@@ -150,11 +150,85 @@ pub struct Turn<'a> {
     pub events: Vec<GroupEvent>,
 }
 
+/// Why a rebalance begins, for counting: the reason is for people, and names members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RebalanceCause {
+    MemberJoined,
+    MemberLeft,
+    /// A member was removed because it was silent, or did not come back in time.
+    MemberRemoved,
+    /// The leader joined again: it wants a new assignment.
+    LeaderRejoined,
+    /// A member reads other topics, or can use other protocols.
+    SubscriptionChanged,
+    /// Topics that are read have other partitions now.
+    TopicsChanged,
+    /// The assignment could not be written down.
+    AssignmentLost,
+}
+
+impl RebalanceCause {
+    pub const ALL: [RebalanceCause; 7] = [
+        RebalanceCause::MemberJoined,
+        RebalanceCause::MemberLeft,
+        RebalanceCause::MemberRemoved,
+        RebalanceCause::LeaderRejoined,
+        RebalanceCause::SubscriptionChanged,
+        RebalanceCause::TopicsChanged,
+        RebalanceCause::AssignmentLost,
+    ];
+
+    /// The label of metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            RebalanceCause::MemberJoined => "member_joined",
+            RebalanceCause::MemberLeft => "member_left",
+            RebalanceCause::MemberRemoved => "member_removed",
+            RebalanceCause::LeaderRejoined => "leader_rejoined",
+            RebalanceCause::SubscriptionChanged => "subscription_changed",
+            RebalanceCause::TopicsChanged => "topics_changed",
+            RebalanceCause::AssignmentLost => "assignment_lost",
+        }
+    }
+}
+
+/// Why a member was removed that did not leave by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RemovalCause {
+    /// Nothing was heard of it for its session timeout.
+    Session,
+    /// It did not join again, or give back what was taken from it, in time.
+    Rebalance,
+    /// It joined and then did not ask for its assignment.
+    Sync,
+}
+
+impl RemovalCause {
+    pub const ALL: [RemovalCause; 3] = [
+        RemovalCause::Session,
+        RemovalCause::Rebalance,
+        RemovalCause::Sync,
+    ];
+
+    /// The label of metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            RemovalCause::Session => "session_timeout",
+            RemovalCause::Rebalance => "rebalance_timeout",
+            RemovalCause::Sync => "sync_timeout",
+        }
+    }
+}
+
 /// Something worth a log line or a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupEvent {
     /// A rebalance begins.
-    RebalanceStarted { group: String, reason: String },
+    RebalanceStarted {
+        group: String,
+        cause: RebalanceCause,
+        reason: String,
+    },
     /// A generation is complete: everybody has joined.
     GenerationCompleted {
         group: String,
@@ -165,6 +239,7 @@ pub enum GroupEvent {
     MemberExpired {
         group: String,
         member: String,
+        cause: RemovalCause,
         reason: &'static str,
     },
     /// The group goes on as one of the other kind, `classic` or `consumer`.

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod api_versions;
 pub mod batch;
+pub mod consumer_protocol;
 pub mod error;
 pub mod fetch_view;
 pub mod fetch_writer;

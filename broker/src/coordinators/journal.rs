@@ -68,6 +68,8 @@ impl Journal for LogJournal<'_> {
         match self.partition.append_own(batch, (self.now, now_ms)) {
             Ok(appended) => {
                 self.appended(appended);
+                let commits = records.iter().filter(|record| is_commit(record));
+                self.broker.metrics.groups.committed(commits.count());
                 Ok(())
             }
             // Kafka's answer when records do not fit: trying again is of no use.
@@ -85,4 +87,8 @@ impl Journal for LogJournal<'_> {
             }
         }
     }
+}
+
+fn is_commit(record: &GroupRecord) -> bool {
+    matches!(record, GroupRecord::Offset { value: Some(_), .. })
 }

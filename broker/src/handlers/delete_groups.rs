@@ -31,6 +31,9 @@ pub fn handle(
         let error = match deleted {
             Ok((shard, turned)) => {
                 ends.push((shard, turned.end));
+                if turned.result == ErrorCode::NONE {
+                    ctx.broker.metrics.groups.deleted(group);
+                }
                 turned.result
             }
             Err(error) => error,

@@ -39,6 +39,7 @@ use crate::assignments;
 use crate::broker::{Broker, ControllerHandle, Done, LogDir, LogDirs, Seams};
 use crate::clock::RealClock;
 use crate::config::{Config, ListenerName};
+use crate::flusher::Job;
 use crate::partition::PartitionError;
 use crate::purgatory::ConnectionSignal;
 use crate::reply::{Answer, Reply};
@@ -207,6 +208,13 @@ impl TestBroker {
         let size_bytes = batch.bytes().len();
         partition.append(batch, 9, (self.now, 1), None)?;
         Ok(i64::try_from(size_bytes).unwrap())
+    }
+
+    /// Syncs what was appended, so that it is committed.
+    pub(crate) fn sync(&self, topic: &str, partition: i32) {
+        let partition = self.broker.partitions.get(topic, partition).unwrap();
+        self.broker.flush.push(Job::Flush(partition));
+        while self.broker.flush.run_one() {}
     }
 
     /// The broker registered anew, as at a restart: its partitions get the next leader epoch.

@@ -47,6 +47,7 @@ fn every_answer_fits_every_version_it_is_served_in() {
         OffsetDeleteRequest
         CreateTopicsRequest
         DeleteTopicsRequest
+        DeleteRecordsRequest
         DescribeAclsRequest
         CreateAclsRequest
         DeleteAclsRequest

@@ -1,11 +1,12 @@
-//! The routes: `/live`, `/ready`, `/health`, `/metrics` and `/api/v1/log-levels`. Each handler
-//! reads shared state and answers; none of them waits for the broker.
+//! The routes: `/live`, `/ready`, `/health`, `/metrics`, `/admin/consumer-groups/{group}` and
+//! `/api/v1/log-levels`. Each handler reads shared state and answers; none of them waits for the
+//! broker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -16,9 +17,10 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::readiness::Phase;
-use super::{HttpState, process};
+use super::{HttpState, Limits, process};
 use crate::logging::{self, LogLevels};
-use crate::metrics::{self, Detail, Observation};
+use crate::metrics::{self, Detail, GroupBounds, Observation};
+use crate::observe::report::GroupReport;
 
 /// No body of these routes is larger.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -28,6 +30,7 @@ const PATHS: &[&str] = &[
     "/ready",
     "/health",
     "/metrics",
+    "/admin/consumer-groups/{group}",
     "/api/v1/log-levels",
 ];
 
@@ -38,6 +41,7 @@ pub(super) fn router(state: Arc<HttpState>) -> Router {
         .route("/ready", get(ready))
         .route("/health", get(health))
         .route("/metrics", get(metrics_text))
+        .route("/admin/consumer-groups/{group}", get(consumer_group))
         .route("/api/v1/log-levels", get(log_levels).put(set_log_levels))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -157,7 +161,7 @@ async fn metrics_text(
     Query(query): Query<MetricsQuery>,
 ) -> Result<Response, Problem> {
     let detail = match query.detail.as_deref() {
-        None => Detail::UpTo(state.partition_limit),
+        None => Detail::UpTo(state.limits.partitions),
         Some("partition") => Detail::Partition,
         Some(other) => {
             let shown: String = other.chars().take(64).collect();
@@ -166,8 +170,36 @@ async fn metrics_text(
         }
     };
     let (counters, process) = (state.metrics.snapshot(), process::sample());
-    let text = metrics::render(&counters, &state.observation(), process.as_ref(), detail);
+    let mut observation = state.observation();
+    if let Some(groups) = state.groups.get() {
+        observation.groups = groups.sample(bounds(detail, state.limits));
+    }
+    let text = metrics::render(&counters, &observation, process.as_ref(), detail);
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+fn bounds(detail: Detail, limits: Limits) -> GroupBounds {
+    let (groups, offsets) = match detail {
+        Detail::Partition => (usize::MAX, usize::MAX),
+        Detail::UpTo(partitions) => (limits.groups, partitions),
+    };
+    GroupBounds { groups, offsets }
+}
+
+/// State, members, offsets, lag and the last rebalance of a group that this broker coordinates.
+async fn consumer_group(
+    State(state): State<Arc<HttpState>>,
+    Path(group): Path<String>,
+) -> Result<Json<GroupReport>, Problem> {
+    let Some(groups) = state.groups.get() else {
+        let detail = "the broker is starting";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    };
+    groups.report(&group).map(Json).ok_or_else(|| {
+        let shown: String = group.chars().take(64).collect();
+        let detail = format!("this broker coordinates no group {shown}");
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })
 }
 
 async fn log_levels() -> Json<BTreeMap<String, &'static str>> {

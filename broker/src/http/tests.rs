@@ -51,9 +51,14 @@ fn any_port() -> Vec<HttpListener> {
     }]
 }
 
+const LIMITS: Limits = Limits {
+    partitions: 1000,
+    groups: 1000,
+};
+
 async fn start() -> (HttpServer, Arc<HttpState>) {
     let readiness = Arc::new(Readiness::default());
-    let state = Arc::new(HttpState::new(readiness, Arc::new(Metrics::new()), 1000));
+    let state = Arc::new(HttpState::new(readiness, Arc::new(Metrics::new()), LIMITS));
     (
         HttpServer::start(&any_port(), state.clone()).await.unwrap(),
         state,

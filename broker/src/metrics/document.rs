@@ -15,7 +15,11 @@ alerts work unchanged; `ottla_` names are our own. The same number under several
 equal.
 
 With more partitions than `ottla.metrics.partition.limit`, series with a `partition` label are left
-out, and where the table says so summed per topic; `GET /metrics?detail=partition` answers with all.
+out, and where the table says so summed per topic; the same holds for the offsets of groups, which
+are counted for themselves. With more groups than `ottla.metrics.group.limit`, those without members
+are left out first. `GET /metrics?detail=partition` answers with all, and `ottla_metrics_left_out`
+says what an answer leaves out.
+
 This page is generated from the table in `broker/src/metrics/table.rs`.
 
 | name | type | unit | labels | meaning |

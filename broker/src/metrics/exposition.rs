@@ -48,6 +48,13 @@ impl Gathered<'_> {
         }
     }
 
+    pub(super) fn partitions_left_out(&self) -> usize {
+        match self.in_detail {
+            true => 0,
+            false => self.observation.partitions.len(),
+        }
+    }
+
     pub(super) fn counts_by_topic(&self) -> impl Iterator<Item = (&str, &PartitionCounts)> {
         self.by_topic
             .iter()

@@ -1,6 +1,7 @@
 //! What a broker looks like at one moment, for the metrics that are not counted but looked at: its
 //! partitions, the cluster's brokers, sessions. Plain data; whoever answers `/metrics` fills it in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::PartitionCounts;
@@ -31,6 +32,48 @@ pub struct LogSample {
     pub size_bytes: u64,
 }
 
+/// How many groups, and how many of their offsets, are shown one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupBounds {
+    pub groups: usize,
+    pub offsets: usize,
+}
+
+/// The groups that this broker coordinates.
+#[derive(Clone, Debug, Default)]
+pub struct GroupsSample {
+    /// By type and state.
+    pub by_state: BTreeMap<(&'static str, &'static str), usize>,
+    /// Those that are shown one by one.
+    pub shown: Vec<GroupSample>,
+    /// How many are only counted.
+    pub left_out: usize,
+    /// Offsets are shown one by one; otherwise they are summed by topic.
+    pub in_detail: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct GroupSample {
+    pub group: String,
+    pub members: usize,
+    /// Partitions of topics that it subscribes to and that none of its members reads.
+    pub unowned: usize,
+    /// Sorted by topic and partition.
+    pub offsets: Vec<OffsetSample>,
+}
+
+/// A partition that a group has committed an offset for, or that one of its members reads.
+#[derive(Clone, Debug)]
+pub struct OffsetSample {
+    pub topic: String,
+    pub partition: i32,
+    /// -1: nothing is committed.
+    pub committed: i64,
+    /// `None`: nothing is committed, or the partition is led elsewhere.
+    pub lag: Option<i64>,
+    pub lag_seconds: Option<f64>,
+}
+
 #[derive(Clone, Debug)]
 pub struct BrokerSample {
     pub id: i32,
@@ -51,6 +94,7 @@ pub struct Observation {
     /// The cluster has an active controller, and it is this node.
     pub is_active_controller: bool,
     pub fetch_sessions: usize,
+    pub groups: GroupsSample,
     /// Bytes of recent batches held in memory.
     pub tail_bytes: u64,
     /// Committed records of groups that are not in their images.

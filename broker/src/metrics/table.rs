@@ -8,9 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ottla_coordinator::turn::{RebalanceCause, RemovalCause};
+
 use super::exposition::{Gathered, Samples};
 use super::histogram::HistogramSnapshot;
-use super::{LogSample, PartitionCounts, PartitionSample};
+use super::{GroupSample, LogSample, OffsetSample, PartitionCounts, PartitionSample};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -65,6 +67,49 @@ const NONE: &[&str] = &[];
 const TOPIC: &[&str] = &["topic"];
 const PARTITION: &[&str] = &["topic", "partition"];
 const REQUEST: &[&str] = &["request"];
+const GROUP_OFFSET: &[&str] = &["group", "topic", "partition"];
+const EXPORTER_GROUP: &[&str] = &["consumergroup"];
+const EXPORTER_GROUP_TOPIC: &[&str] = &["consumergroup", "topic"];
+const EXPORTER_GROUP_OFFSET: &[&str] = &["consumergroup", "topic", "partition"];
+const CAUSE: &[&str] = &["cause"];
+
+/// One sample per offset of a group, as long as there are not too many.
+fn per_offset(
+    gathered: &Gathered<'_>,
+    samples: &mut Samples,
+    value: fn(&OffsetSample) -> Option<f64>,
+) {
+    let groups = &gathered.observation.groups;
+    for group in groups.shown.iter().filter(|_| groups.in_detail) {
+        for offset in &group.offsets {
+            if let Some(value) = value(offset) {
+                let partition = offset.partition.to_string();
+                samples.add(&[&group.group, &offset.topic, &partition], value);
+            }
+        }
+    }
+}
+
+/// One sample per group and topic: the sum over what is committed.
+fn per_group_topic(
+    gathered: &Gathered<'_>,
+    samples: &mut Samples,
+    value: fn(&OffsetSample) -> Option<i64>,
+) {
+    for group in &gathered.observation.groups.shown {
+        let same_topic = |one: &OffsetSample, next: &OffsetSample| one.topic == next.topic;
+        for of_topic in group.offsets.chunk_by(same_topic) {
+            let sum: i64 = of_topic.iter().filter_map(value).sum();
+            samples.add(&[&group.group, &of_topic[0].topic], sum as f64);
+        }
+    }
+}
+
+fn per_group(gathered: &Gathered<'_>, samples: &mut Samples, value: fn(&GroupSample) -> usize) {
+    for group in &gathered.observation.groups.shown {
+        samples.add(&[&group.group], value(group) as f64);
+    }
+}
 
 /// One sample per partition, or one per topic when there are too many.
 fn per_partition(
@@ -154,6 +199,14 @@ pub const METRICS: &[Metric] = &[
                 samples.add(&[topic, "all"], bytes as f64);
             }
         },
+    ),
+    row(
+        Gauge,
+        "commitlog_consumer_lag",
+        "records",
+        GROUP_OFFSET,
+        "Records between what a group has committed and the high watermark.",
+        |gathered, samples| per_offset(gathered, samples, |one| one.lag.map(|lag| lag as f64)),
     ),
     // kafka_exporter's names.
     row(
@@ -277,6 +330,56 @@ pub const METRICS: &[Metric] = &[
                 Some(f64::from(u8::from(is_under_replicated(sample))))
             });
         },
+    ),
+    row(
+        Gauge,
+        "kafka_consumergroup_current_offset",
+        "offset",
+        EXPORTER_GROUP_OFFSET,
+        "What a group has committed; -1 for nothing in a partition that it reads.",
+        |gathered, samples| per_offset(gathered, samples, |one| Some(one.committed as f64)),
+    ),
+    row(
+        Gauge,
+        "kafka_consumergroup_lag",
+        "records",
+        EXPORTER_GROUP_OFFSET,
+        "Records between what a group has committed and the high watermark; -1 where nothing is \
+        committed.",
+        |gathered, samples| {
+            per_offset(gathered, samples, |one| {
+                let uncommitted = (one.committed < 0).then_some(-1.0);
+                one.lag.map(|lag| lag as f64).or(uncommitted)
+            });
+        },
+    ),
+    row(
+        Gauge,
+        "kafka_consumergroup_current_offset_sum",
+        "offset",
+        EXPORTER_GROUP_TOPIC,
+        "Sum of what a group has committed in a topic.",
+        |gathered, samples| {
+            per_group_topic(gathered, samples, |one| {
+                (one.committed >= 0).then_some(one.committed)
+            });
+        },
+    ),
+    row(
+        Gauge,
+        "kafka_consumergroup_lag_sum",
+        "records",
+        EXPORTER_GROUP_TOPIC,
+        "Sum of a group's lag in a topic.",
+        |gathered, samples| per_group_topic(gathered, samples, |one| one.lag),
+    ),
+    row(
+        Gauge,
+        "kafka_consumergroup_members",
+        "members",
+        EXPORTER_GROUP,
+        "Members of a group.",
+        |gathered, samples| per_group(gathered, samples, |group| group.members),
     ),
     // The JMX exporter's names.
     row(
@@ -601,6 +704,99 @@ pub const METRICS: &[Metric] = &[
         NONE,
         "Fetch sessions remembered.",
         |gathered, samples| samples.add(&[], gathered.observation.fetch_sessions as f64),
+    ),
+    row(
+        Gauge,
+        "ottla_consumer_lag_seconds",
+        "seconds",
+        GROUP_OFFSET,
+        "Age of the oldest batch that a group has not read all of; 0 when it has read everything.",
+        |gathered, samples| per_offset(gathered, samples, |one| one.lag_seconds),
+    ),
+    row(
+        Gauge,
+        "ottla_groups",
+        "groups",
+        &["type", "state"],
+        "Groups that this broker coordinates.",
+        |gathered, samples| {
+            for ((kind, state), count) in &gathered.observation.groups.by_state {
+                samples.add(&[kind, state], *count as f64);
+            }
+        },
+    ),
+    row(
+        Gauge,
+        "ottla_group_unowned_partitions",
+        "partitions",
+        &["group"],
+        "Partitions of topics that a stable group subscribes to and that none of its members reads.",
+        |gathered, samples| per_group(gathered, samples, |group| group.unowned),
+    ),
+    row(
+        Counter,
+        "ottla_group_rebalances_total",
+        "rebalances",
+        CAUSE,
+        "Rebalances of groups that began, by cause.",
+        |gathered, samples| {
+            let counts = gathered.counters.groups.rebalances;
+            for (cause, count) in RebalanceCause::ALL.iter().zip(counts) {
+                samples.add_count(&[cause.name()], count);
+            }
+        },
+    ),
+    row(
+        Counter,
+        "ottla_group_members_removed_total",
+        "members",
+        CAUSE,
+        "Members that were removed from groups without having left, by cause.",
+        |gathered, samples| {
+            let counts = gathered.counters.groups.removals;
+            for (cause, count) in RemovalCause::ALL.iter().zip(counts) {
+                samples.add_count(&[cause.name()], count);
+            }
+        },
+    ),
+    row(
+        Counter,
+        "ottla_group_offset_commits_total",
+        "offsets",
+        NONE,
+        "Offsets that groups committed, one per partition.",
+        |gathered, samples| samples.add_count(&[], gathered.counters.groups.commits),
+    ),
+    row(
+        Counter,
+        "ottla_group_offsets_expired_total",
+        "offsets",
+        NONE,
+        "Committed offsets that were dropped after their retention.",
+        |gathered, samples| samples.add_count(&[], gathered.counters.groups.expired),
+    ),
+    row(
+        Histogram,
+        "ottla_group_coordinator_load_seconds",
+        "seconds",
+        NONE,
+        "Time that building a coordinator from its partition takes.",
+        |gathered, samples| samples.add_histogram(&[], &gathered.counters.groups.loads),
+    ),
+    row(
+        Gauge,
+        "ottla_metrics_left_out",
+        "",
+        &["what"],
+        "What there is too much of to be shown one by one: partitions, groups, offsets of groups.",
+        |gathered, samples| {
+            let groups = &gathered.observation.groups;
+            let offsets = groups.shown.iter().map(|group| group.offsets.len());
+            let offsets: usize = offsets.filter(|_| !groups.in_detail).sum();
+            samples.add(&["partitions"], gathered.partitions_left_out() as f64);
+            samples.add(&["groups"], groups.left_out as f64);
+            samples.add(&["group_offsets"], offsets as f64);
+        },
     ),
     row(
         Gauge,

@@ -52,10 +52,87 @@ fn observation() -> Observation {
         ],
         is_active_controller: true,
         fetch_sessions: 3,
+        groups: groups(),
         tail_bytes: 11,
         image_lag_records: 12,
         image_failures: 13,
     }
+}
+
+fn groups() -> GroupsSample {
+    let offset = |topic: &str, partition, committed, lag: Option<i64>| OffsetSample {
+        topic: topic.to_owned(),
+        partition,
+        committed,
+        lag,
+        lag_seconds: lag.map(|lag| lag as f64 / 2.0),
+    };
+    GroupsSample {
+        by_state: BTreeMap::from([(("classic", "Stable"), 1), (("classic", "Empty"), 4)]),
+        shown: vec![GroupSample {
+            group: "g".into(),
+            members: 2,
+            unowned: 1,
+            offsets: vec![
+                offset("a", 0, 5, Some(2)),
+                offset("a", 1, -1, None),
+                offset("b", 0, 9, Some(7)),
+            ],
+        }],
+        left_out: 4,
+        in_detail: true,
+    }
+}
+
+#[test]
+fn a_group_has_its_lag_under_every_name() {
+    let text = answer(Detail::Partition);
+    let of = |series| value(&text, series);
+    let lag = r#"commitlog_consumer_lag{group="g",topic="a",partition="0"}"#;
+    assert_eq!(of(lag), "2.0");
+    let exporter = |name: &str, labels: &str| {
+        let series = format!("kafka_consumergroup_{name}{{consumergroup=\"g\"{labels}}}");
+        value(&text, &series).to_owned()
+    };
+    let (zero, one) = (r#",topic="a",partition="0""#, r#",topic="a",partition="1""#);
+    assert_eq!(
+        (exporter("lag", zero), exporter("lag", one)),
+        ("2.0".into(), "-1.0".into())
+    );
+    assert_eq!(exporter("current_offset", one), "-1.0");
+    assert_eq!(exporter("current_offset_sum", r#",topic="a""#), "5.0");
+    assert_eq!(exporter("lag_sum", r#",topic="b""#), "7.0");
+    assert_eq!(exporter("members", ""), "2.0");
+    assert_eq!(of(r#"ottla_groups{type="classic",state="Empty"}"#), "4.0");
+    assert_eq!(of(r#"ottla_group_unowned_partitions{group="g"}"#), "1.0");
+    let seconds = r#"ottla_consumer_lag_seconds{group="g",topic="b",partition="0"}"#;
+    assert_eq!(of(seconds), "3.5");
+    assert!(!text.contains(r#"commitlog_consumer_lag{group="g",topic="a",partition="1"}"#));
+    assert_eq!(of(r#"ottla_metrics_left_out{what="groups"}"#), "4.0");
+    assert_eq!(
+        of(r#"ottla_group_rebalances_total{cause="member_joined"}"#),
+        "0"
+    );
+}
+
+#[test]
+fn offsets_of_too_many_groups_are_only_summed() {
+    let mut observation = observation();
+    observation.groups.in_detail = false;
+    let snapshot = Metrics::new().snapshot();
+    let text = render(&snapshot, &observation, None, Detail::Partition);
+    assert!(!text.contains("commitlog_consumer_lag{"));
+    assert_eq!(
+        value(
+            &text,
+            r#"kafka_consumergroup_lag_sum{consumergroup="g",topic="a"}"#
+        ),
+        "2.0"
+    );
+    assert_eq!(
+        value(&text, r#"ottla_metrics_left_out{what="group_offsets"}"#),
+        "3.0"
+    );
 }
 
 fn answer(detail: Detail) -> String {
@@ -70,7 +147,9 @@ fn answer(detail: Detail) -> String {
     metrics.connection_opened();
     metrics.connection_closed("idle");
     metrics.flush(Duration::from_millis(3), false);
-    render(&metrics.snapshot(), &observation(), None, detail)
+    let mut observation = observation();
+    observation.groups.in_detail = detail == Detail::Partition;
+    render(&metrics.snapshot(), &observation, None, detail)
 }
 
 /// The value of the one line with this name and these labels.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ottla_protocol::batch::RecordBatch;
 use ottla_protocol::types::Offset;
-use ottla_storage::log::{AppendAt, FlushWork, Origin, WriteBack};
+use ottla_storage::log::{AppendAt, FlushWork, Origin, ReadError, WriteBack};
 
 use super::state::{FlushDue, FlushPolicy, Position};
 use super::{Effects, Inner, LogSlot, Partition, PartitionError};
@@ -143,6 +143,33 @@ impl Partition {
                 write_back: done.write_back,
                 rolled: done.rolled,
             })
+        })
+    }
+
+    /// Raises the log start to `before`, or to the high watermark, and tells where it is then. It
+    /// never goes back. What is below is gone for readers at once; that it stays gone after a
+    /// crash is for the caller to arrange.
+    pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, PartitionError> {
+        self.with(|inner, effects| {
+            let marks = inner.marks()?;
+            let before = before.unwrap_or(marks.high_watermark);
+            if before < Offset::ZERO || before > marks.high_watermark {
+                return Err(ReadError::OffsetOutOfRange {
+                    offset: before,
+                    log_start_offset: marks.log_start_offset,
+                    log_end_offset: marks.high_watermark,
+                }
+                .into());
+            }
+            if before <= marks.log_start_offset {
+                return Ok(marks.log_start_offset);
+            }
+            let log = inner.log_mut()?;
+            log.advance_log_start_offset(before)
+                .map_err(ReadError::from)?;
+            self.changed();
+            inner.fetches.fire_all(&mut effects.fetches);
+            Ok(before)
         })
     }
 

@@ -15,10 +15,11 @@ use crate::consumer::{ConsumerGroup, Scene, check_heartbeat};
 use crate::records::{ConsumerRecord, GroupRecord};
 use crate::timers::Kind;
 use crate::topics::Topics;
-use crate::turn::{ConsumerLimits, GroupEvent, GroupLimits, Turn};
+use crate::turn::{ConsumerLimits, GroupEvent, GroupLimits, RebalanceCause, RemovalCause, Turn};
 
 /// The epoch of a static member that leaves for a while.
 const AWAY_EPOCH: i32 = -2;
+const SUBSCRIPTION_OR_TOPICS: &str = "changed what it reads, or the topics have changed";
 
 fn not_found(message: String) -> Refusal {
     Refusal::new(ErrorCode::GROUP_ID_NOT_FOUND, message)
@@ -118,22 +119,18 @@ impl GroupCoordinator {
             group.finish_heartbeat(&mut self.timers, &plan, turn.now_ms);
         }
         if let Some(epoch) = plan.bumped {
-            let why = match request.member_epoch {
-                0 => "joins",
-                _ => "changed what it reads, or the topics have changed",
+            let changed = request.subscribed_topic_names.is_some()
+                || request.subscribed_topic_regex.is_some();
+            let (cause, why) = match (request.member_epoch, changed) {
+                (0, _) => (RebalanceCause::MemberJoined, "joins"),
+                (_, true) => (RebalanceCause::SubscriptionChanged, SUBSCRIPTION_OR_TOPICS),
+                (_, false) => (RebalanceCause::TopicsChanged, SUBSCRIPTION_OR_TOPICS),
             };
             let reason = format!("epoch {epoch}: {member_id} {why}");
-            self.tell_rebalance(turn, &id, reason);
+            tell_rebalance(turn, &id, cause, reason);
         }
         self.refresh_regexes(turn, &id);
         Ok(plan.reply)
-    }
-
-    fn tell_rebalance(&mut self, turn: &mut Turn<'_>, group: &str, reason: String) {
-        turn.events.push(GroupEvent::RebalanceStarted {
-            group: group.to_owned(),
-            reason,
-        });
     }
 
     /// Kafka resolves regular expressions beside its coordinator, and so the heartbeat that asks
@@ -163,7 +160,7 @@ impl GroupCoordinator {
         }
         if let Some(epoch) = bumped {
             let reason = format!("epoch {epoch}: its regular expressions match other topics");
-            self.tell_rebalance(turn, id, reason);
+            tell_rebalance(turn, id, RebalanceCause::TopicsChanged, reason);
         }
     }
 
@@ -186,7 +183,7 @@ impl GroupCoordinator {
         } else {
             let leaving = BTreeSet::from([member_id.clone()]);
             let reason = format!("{member_id} leaves");
-            self.fence(turn, &id, &leaving, &reason)
+            self.fence(turn, &id, &leaving, (RebalanceCause::MemberLeft, &reason))
                 .map_err(not_written)?;
         }
         Ok(ConsumerHeartbeatReply {
@@ -205,7 +202,7 @@ impl GroupCoordinator {
         turn: &mut Turn<'_>,
         id: &Arc<str>,
         leaving: &BTreeSet<String>,
-        reason: &str,
+        (cause, reason): (RebalanceCause, &str),
     ) -> Result<(), ErrorCode> {
         let Some(group) = self.consumers.get(id).filter(|_| !leaving.is_empty()) else {
             return Ok(());
@@ -214,12 +211,12 @@ impl GroupCoordinator {
             && let Some(converted) = group.to_classic((turn.now_ms, turn.topics), leaving, None)
         {
             let reason = format!("it is a classic group again: {reason}");
-            return self.become_classic(turn, id, converted, Some(&reason));
+            return self.become_classic(turn, id, converted, Some((cause, &reason)));
         }
         let mut scene = Scene::of(turn, id, &mut self.hashes);
         let records = group.named(group.plan_fence(&mut scene, leaving));
         self.write(turn, &records)?;
-        self.tell_rebalance(turn, id, reason.to_owned());
+        tell_rebalance(turn, id, cause, reason.to_owned());
         Ok(())
     }
 
@@ -236,7 +233,7 @@ impl GroupCoordinator {
         let (left, leaving) = group.leaving_classic(request.members);
         let who: Vec<&str> = leaving.iter().map(String::as_str).collect();
         let reason = format!("{} leaves", who.join(", "));
-        self.fence(turn, &id, &leaving, &reason)?;
+        self.fence(turn, &id, &leaving, (RebalanceCause::MemberLeft, &reason))?;
         Ok(left)
     }
 
@@ -260,7 +257,13 @@ impl GroupCoordinator {
         };
         let leaving = BTreeSet::from([member_id.clone()]);
         let why = format!("{member_id} is removed: {reason}");
-        if self.fence(turn, id, &leaving, &why).is_err() {
+        let cause = match kind {
+            Kind::MemberSession(_) => RemovalCause::Session,
+            Kind::MemberSync(_) => RemovalCause::Sync,
+            _ => RemovalCause::Rebalance,
+        };
+        let because = (RebalanceCause::MemberRemoved, why.as_str());
+        if self.fence(turn, id, &leaving, because).is_err() {
             if let Some(group) = self.consumers.get_mut(id) {
                 group.try_again(&mut self.timers, turn.now_ms, kind);
             }
@@ -269,6 +272,7 @@ impl GroupCoordinator {
         turn.events.push(GroupEvent::MemberExpired {
             group: id.to_string(),
             member: member_id,
+            cause,
             reason,
         });
     }
@@ -297,4 +301,12 @@ impl GroupCoordinator {
             .map(|group| group.named(group.gone_records()))
             .unwrap_or_default()
     }
+}
+
+fn tell_rebalance(turn: &mut Turn<'_>, group: &str, cause: RebalanceCause, reason: String) {
+    turn.events.push(GroupEvent::RebalanceStarted {
+        group: group.to_owned(),
+        cause,
+        reason,
+    });
 }

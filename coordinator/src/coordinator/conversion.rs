@@ -11,7 +11,7 @@ use crate::command::{JoinGroup, JoinReply};
 use crate::consumer::Scene;
 use crate::group::{At, Group};
 use crate::records::GroupRecord;
-use crate::turn::{Answer, GroupEvent, Token, Turn};
+use crate::turn::{Answer, GroupEvent, RebalanceCause, Token, Turn};
 
 impl GroupCoordinator {
     /// Appends and applies records that may turn a classic group into another kind: whoever waits
@@ -54,7 +54,7 @@ impl GroupCoordinator {
         turn: &mut Turn<'_>,
         id: &Arc<str>,
         (mut group, records): (Group, Vec<GroupRecord>),
-        rebalance: Option<&str>,
+        rebalance: Option<(RebalanceCause, &str)>,
     ) -> Result<(), ErrorCode> {
         self.write(turn, &records)?;
         turn.events.push(GroupEvent::Converted {
@@ -62,12 +62,12 @@ impl GroupCoordinator {
             to: "classic",
         });
         group.finish_loading(turn.now_ms, &mut self.timers);
-        if let Some(reason) = rebalance {
+        if let Some((cause, reason)) = rebalance {
             let mut at = At {
                 turn,
                 timers: &mut self.timers,
             };
-            group.begin_anew(&mut at, reason);
+            group.begin_anew(&mut at, cause, reason);
         }
         // In place of what was made of the record: that knows one protocol of each member.
         self.groups.insert(Arc::clone(id), group);
@@ -117,7 +117,10 @@ impl GroupCoordinator {
         });
         if let Some((classic, gone, rebalance)) = converted {
             records.extend(gone);
-            let reason = rebalance.then_some("it is a classic group again, with other topics");
+            let reason = rebalance.then_some((
+                RebalanceCause::SubscriptionChanged,
+                "it is a classic group again, with other topics",
+            ));
             self.become_classic(turn, &id, (classic, records), reason)?;
             return Ok(plan.reply);
         }
@@ -128,6 +131,7 @@ impl GroupCoordinator {
         if let Some(epoch) = plan.bumped {
             turn.events.push(GroupEvent::RebalanceStarted {
                 group: id.to_string(),
+                cause: RebalanceCause::MemberJoined,
                 reason: format!("epoch {epoch}: {member_id} joins with the classic protocol"),
             });
         }

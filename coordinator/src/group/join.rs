@@ -6,7 +6,7 @@ use super::{At, Group, Member, State};
 use crate::command::{JoinGroup, JoinReply};
 use crate::coordinator::PREFIX_MAX_BYTES;
 use crate::timers::Kind;
-use crate::turn::{Answer, Token};
+use crate::turn::{Answer, RebalanceCause, Token};
 
 /// A new member may not know its id yet, so it cannot send heartbeats while it waits.
 pub(super) const NEW_MEMBER_TIMEOUT_MS: i64 = 5 * 60 * 1_000;
@@ -96,7 +96,7 @@ impl Group {
             State::Stable if leads => {
                 self.update(at, token, request);
                 let reason = format!("the leader {member_id} joins again (its reason: {why})");
-                self.rebalance(at, &reason);
+                self.rebalance(at, RebalanceCause::LeaderRejoined, &reason);
             }
             State::Completing | State::Stable if unchanged => {
                 let reply = self.join_reply(member_id);
@@ -105,7 +105,7 @@ impl Group {
             State::Completing | State::Stable => {
                 self.update(at, token, request);
                 let reason = format!("{member_id} changed what it reads (its reason: {why})");
-                self.rebalance(at, &reason);
+                self.rebalance(at, RebalanceCause::SubscriptionChanged, &reason);
             }
             State::Empty => {
                 let reply = JoinReply::error(ErrorCode::UNKNOWN_MEMBER_ID, member_id.clone());
@@ -126,7 +126,7 @@ impl Group {
         self.note_new_member();
         let why = request.reason.as_deref().unwrap_or("not given");
         let reason = format!("{member_id} joins (its reason: {why})");
-        self.rebalance(at, &reason);
+        self.rebalance(at, RebalanceCause::MemberJoined, &reason);
     }
 
     /// What a known member says now; it waits for the next generation.

@@ -4,7 +4,7 @@ use ottla_protocol::error::ErrorCode;
 
 use super::{At, Group};
 use crate::command::{JoinReply, LeavingMember, LeftMember, SyncReply};
-use crate::turn::{Answer, GroupEvent};
+use crate::turn::{Answer, GroupEvent, RebalanceCause, RemovalCause};
 
 impl Group {
     /// Each member's result, and one rebalance for all of them.
@@ -33,7 +33,7 @@ impl Group {
         });
         let left: Vec<LeftMember> = left.collect();
         if self.members.len() < members_before {
-            self.changed_by_leaving(at, &gone.join(", "));
+            self.changed_by_leaving(at, RebalanceCause::MemberLeft, &gone.join(", "));
         } else {
             // Only ids that were never used: nobody has to join again because of them.
             self.end_join_phase_if_complete(at);
@@ -59,9 +59,9 @@ impl Group {
     }
 
     /// A group without members and without a generation has nothing to rebalance.
-    fn changed_by_leaving(&mut self, at: &mut At<'_, '_>, reason: &str) {
+    fn changed_by_leaving(&mut self, at: &mut At<'_, '_>, cause: RebalanceCause, reason: &str) {
         if self.state != super::State::Empty {
-            self.rebalance(at, reason);
+            self.rebalance(at, cause, reason);
         }
     }
 
@@ -103,10 +103,11 @@ impl Group {
         at.turn.events.push(GroupEvent::MemberExpired {
             group: self.id.to_string(),
             member: member_id.to_owned(),
+            cause: RemovalCause::Session,
             reason: "nothing was heard of it for its session timeout",
         });
         let reason = format!("{member_id} was silent for its session timeout");
-        self.changed_by_leaving(at, &reason);
+        self.changed_by_leaving(at, RebalanceCause::MemberRemoved, &reason);
     }
 
     pub(crate) fn pending_timer_fired(&mut self, at: &mut At<'_, '_>, member_id: &str) {

@@ -7,7 +7,7 @@ use ottla_protocol::error::ErrorCode;
 
 use super::{At, CONSUMER, Group, Member, State};
 use crate::command::{Client, JoinGroup, JoinReply, SyncReply};
-use crate::turn::{Answer, Token};
+use crate::turn::{Answer, RebalanceCause, Token};
 
 /// A classic member on its way.
 pub(crate) struct Migrant {
@@ -103,7 +103,7 @@ impl Group {
     }
 
     /// Everybody must join again.
-    pub(crate) fn begin_anew(&mut self, at: &mut At<'_, '_>, reason: &str) {
-        self.rebalance(at, reason);
+    pub(crate) fn begin_anew(&mut self, at: &mut At<'_, '_>, cause: RebalanceCause, reason: &str) {
+        self.rebalance(at, cause, reason);
     }
 }

@@ -7,7 +7,7 @@ use ottla_protocol::error::ErrorCode;
 use super::{At, Group, Initial, JoinPhase, State};
 use crate::command::{JoinReply, JoinedMember, SyncReply};
 use crate::timers::Kind;
-use crate::turn::{Answer, GroupEvent};
+use crate::turn::{Answer, GroupEvent, RebalanceCause, RemovalCause};
 
 /// Clients choose the rebalance timeout, even 0: a group of which everybody is away must not be
 /// looked at all the time.
@@ -16,20 +16,21 @@ const AWAY_WAIT_MIN_MS: i64 = 1_000;
 impl Group {
     /// Something changed for which the members must join again; or, if they are joining already,
     /// for which the phase may be over.
-    pub(super) fn rebalance(&mut self, at: &mut At<'_, '_>, reason: &str) {
+    pub(super) fn rebalance(&mut self, at: &mut At<'_, '_>, cause: RebalanceCause, reason: &str) {
         if self.state == State::Preparing {
             self.end_join_phase_if_complete(at);
         } else {
-            self.begin_join_phase(at, reason);
+            self.begin_join_phase(at, cause, reason);
         }
     }
 
-    fn begin_join_phase(&mut self, at: &mut At<'_, '_>, reason: &str) {
+    fn begin_join_phase(&mut self, at: &mut At<'_, '_>, cause: RebalanceCause, reason: &str) {
         if self.state == State::Completing {
             self.refuse_waiting_syncs(at, ErrorCode::REBALANCE_IN_PROGRESS);
         }
         at.turn.events.push(GroupEvent::RebalanceStarted {
             group: self.id.to_string(),
+            cause,
             reason: reason.to_owned(),
         });
         self.sync_deadline_ms = None;
@@ -142,6 +143,7 @@ impl Group {
             at.turn.events.push(GroupEvent::MemberExpired {
                 group: self.id.to_string(),
                 member: member_id,
+                cause: RemovalCause::Rebalance,
                 reason: "it did not join again within the rebalance timeout",
             });
         }

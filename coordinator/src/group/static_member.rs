@@ -9,7 +9,7 @@ use ottla_protocol::error::ErrorCode;
 use super::subscription::topics_of_all;
 use super::{At, Group, State};
 use crate::command::{Client, JoinGroup, JoinReply, SyncReply};
-use crate::turn::{Answer, Token};
+use crate::turn::{Answer, RebalanceCause, Token};
 
 /// What a member says about itself when it joins.
 struct Terms {
@@ -70,6 +70,7 @@ impl Group {
         let instance = request.instance_id.as_deref().unwrap_or_default();
         self.rebalance(
             at,
+            RebalanceCause::SubscriptionChanged,
             &format!("the static member {instance} came back changed"),
         );
     }

@@ -7,7 +7,7 @@ use ottla_protocol::error::ErrorCode;
 
 use super::{At, Group, State};
 use crate::command::{SyncGroup, SyncReply};
-use crate::turn::{Answer, GroupEvent, Token};
+use crate::turn::{Answer, GroupEvent, RebalanceCause, RemovalCause, Token};
 
 impl Group {
     pub(crate) fn sync(&mut self, at: &mut At<'_, '_>, token: Token, request: SyncGroup) {
@@ -58,7 +58,11 @@ impl Group {
         }
         if let Err(error) = self.append(at.turn.journal, at.turn.now_ms, &assignments) {
             self.refuse_waiting_syncs(at, error.0);
-            return self.rebalance(at, "the assignment could not be stored");
+            return self.rebalance(
+                at,
+                RebalanceCause::AssignmentLost,
+                "the assignment could not be stored",
+            );
         }
         self.state = State::Stable;
         self.state_since_ms = at.now_ms();
@@ -105,9 +109,14 @@ impl Group {
             at.turn.events.push(GroupEvent::MemberExpired {
                 group: self.id.to_string(),
                 member: member_id.clone(),
+                cause: RemovalCause::Sync,
                 reason: "it joined but did not sync within the rebalance timeout",
             });
         }
-        self.rebalance(at, "members did not sync in time");
+        self.rebalance(
+            at,
+            RebalanceCause::MemberRemoved,
+            "members did not sync in time",
+        );
     }
 }

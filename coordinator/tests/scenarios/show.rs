@@ -136,7 +136,9 @@ fn generation(value: &GroupValue) -> String {
 
 pub(crate) fn event(event: &GroupEvent) -> String {
     match event {
-        GroupEvent::RebalanceStarted { group, reason } => format!("rebalance {group}: {reason}"),
+        GroupEvent::RebalanceStarted { group, reason, .. } => {
+            format!("rebalance {group}: {reason}")
+        }
         GroupEvent::GenerationCompleted {
             group,
             generation,
@@ -148,6 +150,7 @@ pub(crate) fn event(event: &GroupEvent) -> String {
             group,
             member,
             reason,
+            ..
         } => {
             format!("expired {member} of {group}: {reason}")
         }

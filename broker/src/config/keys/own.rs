@@ -83,6 +83,13 @@ pub(super) const KEYS: &[Key] = &[
     .at_least(0)
     .sets(|c, v| c.max_open_files = v.usize()),
     int(
+        "ottla.metrics.group.limit",
+        "1000",
+        "Most groups that /metrics shows one by one; ottla_metrics_left_out tells how many are not.",
+    )
+    .at_least(0)
+    .sets(|c, v| c.metrics_group_limit = v.usize()),
+    int(
         "ottla.metrics.partition.limit",
         "1000",
         "With more partitions than this, /metrics answers per topic; /metrics?detail=partition \

@@ -1,0 +1,169 @@
+//! The file of log starts: where the logs begin whose first records were deleted by request.
+//!
+//! A log start that a client was told of must survive a crash, so the file is written before the
+//! answer leaves: by a flusher thread, once for everybody who waits by then. Whoever writes holds
+//! the lock from the look at the partitions to the end of the write, so an older look never
+//! replaces a newer file. The file names topics, not their ids: a new partition takes out what an
+//! earlier one of its name left there before it takes records. What an offline partition had in
+//! the file stays.
+
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use ottla_protocol::types::{Offset, TopicPartition};
+use ottla_storage::checkpoint::{self, CheckpointError, PartitionOffsets};
+use parking_lot::Mutex;
+
+use crate::broker::Broker;
+use crate::clock::deadline_after_ms;
+use crate::context::{RequestContext, TimedOut};
+use crate::flusher::Job;
+use crate::purgatory::Waiter;
+use crate::reply::{Parked, Reply};
+
+#[derive(Default)]
+pub struct LogStarts {
+    /// What the file says; held while it is written.
+    written: Mutex<PartitionOffsets>,
+    waiting: Mutex<Vec<Arc<Slot>>>,
+}
+
+struct Slot {
+    /// Whether the file was written.
+    outcome: Mutex<Option<bool>>,
+    waiter: Arc<Waiter>,
+}
+
+/// Why an answer cannot count on the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotWritten {
+    #[error("the log starts could not be written to the disk")]
+    Failed,
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+}
+
+impl LogStarts {
+    /// What the file said when the broker started.
+    pub fn loaded(&self, offsets: PartitionOffsets) {
+        *self.written.lock() = offsets;
+    }
+
+    /// Brings the file up to date.
+    pub fn write(&self, broker: &Broker) -> Result<(), CheckpointError> {
+        let mut written = self.written.lock();
+        let mut now = PartitionOffsets::new();
+        for partition in broker.partitions.all() {
+            let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
+            let start = match partition.checkpoint_marks() {
+                Some(marks) => marks.log_start_offset,
+                None => written.get(&name).copied().unwrap_or(Offset::ZERO),
+            };
+            if start > Offset::ZERO {
+                now.insert(name, start);
+            }
+        }
+        replace(broker, &mut written, now)
+    }
+
+    /// A partition that has no log yet begins: what the file says of that name was of another.
+    pub fn begin(&self, broker: &Broker, name: &TopicPartition) -> Result<(), CheckpointError> {
+        let mut written = self.written.lock();
+        if !written.contains_key(name) {
+            return Ok(());
+        }
+        let mut now = written.clone();
+        now.remove(name);
+        replace(broker, &mut written, now)
+    }
+
+    /// Answers `value` when the log starts as they are now are in the file; if they are not, or
+    /// not in time, `lost` makes the answer.
+    pub fn when_written<T: Send + 'static>(
+        &self,
+        ctx: &RequestContext<'_>,
+        timeout_ms: i32,
+        value: T,
+        lost: impl FnOnce(T, NotWritten) -> T + Send + 'static,
+    ) -> Reply<T> {
+        let slot = Arc::new(Slot {
+            outcome: Mutex::new(None),
+            waiter: Waiter::new(ctx.signal),
+        });
+        let mut waiting = self.waiting.lock();
+        waiting.push(Arc::clone(&slot));
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first {
+            let broker = Arc::downgrade(ctx.broker);
+            ctx.broker.flush.push(Job::LogStarts(broker));
+        }
+        Reply::Parked(Box::new(AwaitFile {
+            slot,
+            deadline: deadline_after_ms(ctx.now, timeout_ms),
+            value: Some((value, lost)),
+        }))
+    }
+}
+
+fn replace(
+    broker: &Broker,
+    written: &mut PartitionOffsets,
+    now: PartitionOffsets,
+) -> Result<(), CheckpointError> {
+    let disk = &*broker.log_dirs.0[0].disk;
+    checkpoint::write_offsets(disk, checkpoint::LOG_START_OFFSETS, &now)?;
+    *written = now;
+    Ok(())
+}
+
+/// Writes the file for everybody who waits. Blocks on the disk.
+pub fn write_for_waiting(broker: &Weak<Broker>) {
+    let Some(broker) = broker.upgrade() else {
+        return;
+    };
+    // Taken before the look: who comes later may have raised a log start after it.
+    let waiting = std::mem::take(&mut *broker.log_starts.waiting.lock());
+    let result = broker.log_starts.write(&broker);
+    if let Err(error) = &result {
+        tracing::error!(%error, "the log starts could not be written");
+    }
+    for slot in waiting {
+        *slot.outcome.lock() = Some(result.is_ok());
+        slot.waiter.fire();
+    }
+}
+
+struct AwaitFile<T, F> {
+    slot: Arc<Slot>,
+    deadline: Instant,
+    value: Option<(T, F)>,
+}
+
+impl<T: Send, F> Parked<T> for AwaitFile<T, F>
+where
+    F: FnOnce(T, NotWritten) -> T + Send,
+{
+    fn waiter(&self) -> &Arc<Waiter> {
+        &self.slot.waiter
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.deadline)
+    }
+
+    fn resume(&mut self, now: Instant) -> Option<T> {
+        self.slot.waiter.rearm();
+        let lost = match *self.slot.outcome.lock() {
+            Some(true) => None,
+            Some(false) => Some(NotWritten::Failed),
+            None if now >= self.deadline => Some(NotWritten::TimedOut(TimedOut)),
+            None => return None,
+        };
+        let (value, make) = self.value.take()?;
+        Some(match lost {
+            None => value,
+            Some(reason) => make(value, reason),
+        })
+    }
+}
