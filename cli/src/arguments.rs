@@ -32,7 +32,7 @@ pub(crate) struct ClientArgs {
     command_config: Option<PathBuf>,
     /// How long one step may take
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, global = true)]
-    timeout: Duration,
+    pub(crate) timeout: Duration,
     /// How results are shown
     #[arg(short = 'o', long = "output", default_value = "table", global = true)]
     pub(crate) output: OutputFormat,

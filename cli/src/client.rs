@@ -2,10 +2,13 @@
 //! time.
 //!
 //! It works against any Kafka cluster, not only Ottla. Every reply passes the wire guard like a
-//! request would: what is on the other end is not known. Absent on purpose: consumer groups, TLS
-//! and SASL.
+//! request would: what is on the other end is not known. Absent on purpose: membership of groups,
+//! TLS and SASL.
 
 mod connection;
+mod groups;
+pub(crate) mod http;
+pub(crate) mod offsets;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +32,8 @@ pub(crate) struct Cluster {
     seed: Connection,
     addresses: BTreeMap<i32, String>,
     connections: BTreeMap<i32, Connection>,
+    /// Of groups.
+    coordinators: BTreeMap<String, i32>,
     controller_id: i32,
 }
 
@@ -44,6 +49,7 @@ impl Cluster {
                         seed,
                         addresses: BTreeMap::new(),
                         connections: BTreeMap::new(),
+                        coordinators: BTreeMap::new(),
                         controller_id: -1,
                     });
                 }

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use arguments::ClientArgs;
-use commands::{config, consume, dev, produce, server, topic};
+use commands::{config, consume, dev, group, produce, server, topic};
 use output::{OutputFormat, say};
 
 /// A Kafka wire-protocol compatible, distributed commit log.
@@ -41,6 +41,9 @@ enum Command {
     /// Create, show and change topics
     #[command(subcommand, visible_alias = "t")]
     Topic(topic::TopicCommand),
+    /// Show groups and how far they are behind, move and delete their offsets
+    #[command(subcommand, visible_alias = "g")]
+    Group(group::GroupCommand),
     /// Write records to a topic
     Produce(produce::ProduceArgs),
     /// Read records of topics
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Server(args) => server::run(&args),
         Command::Config(command) => config::run(&command, cli.client.output),
         Command::Topic(command) => topic::run(command, &cli.client),
+        Command::Group(command) => group::run(command, &cli.client),
         Command::Produce(args) => produce::run(&args, &cli.client),
         Command::Consume(args) => consume::run(&args, &cli.client),
     };

@@ -49,8 +49,13 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Writes the table to standard output. A closed pipe (`| head`) is not an error.
+    /// Writes the table to standard output.
     pub(crate) fn print(&self, format: OutputFormat) {
+        put(&self.text(format));
+    }
+
+    /// The table as it is written, with the end of its last line.
+    pub(crate) fn text(&self, format: OutputFormat) -> String {
         let mut text = match format {
             OutputFormat::Table => self.as_text(),
             OutputFormat::Json => {
@@ -67,7 +72,7 @@ impl Table {
         if !text.is_empty() {
             text.push('\n');
         }
-        let _closed_pipe = io::stdout().write_all(text.as_bytes());
+        text
     }
 
     fn objects(&self) -> impl Iterator<Item = Value> + '_ {
@@ -121,6 +126,14 @@ fn cell_text(cell: &Value) -> String {
         Value::Array(items) => items.iter().map(cell_text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
+}
+
+/// Data to standard output. A closed pipe (`| head`) is not an error.
+pub(crate) fn put(text: &str) {
+    let mut output = io::stdout();
+    let _closed_pipe = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
 }
 
 /// A line for the person at the terminal; standard output stays clean.

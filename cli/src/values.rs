@@ -58,13 +58,15 @@ fn size_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// Milliseconds since the epoch.
+pub(crate) fn epoch_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// A point in time in milliseconds: epoch seconds or milliseconds, RFC 3339, a date, or `-2h`
 /// before `now`.
 pub(crate) fn time_ms(text: &str, now: SystemTime) -> Outcome<i64> {
-    let epoch_ms = |time: SystemTime| {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    };
     if let Ok(number) = text.parse::<i64>()
         && number >= 0
     {

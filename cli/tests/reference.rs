@@ -15,7 +15,16 @@ const COMMANDS: &[&[&str]] = &[
     &["topic", "describe"],
     &["topic", "delete"],
     &["topic", "alter"],
+    &["topic", "trim"],
     &["topic", "config"],
+    &["group", "list"],
+    &["group", "describe"],
+    &["group", "lag"],
+    &["group", "members"],
+    &["group", "seek"],
+    &["group", "delete"],
+    &["group", "offset-delete"],
+    &["group", "remove-member"],
     &["produce"],
     &["consume"],
 ];
@@ -31,7 +40,7 @@ errors then are JSON too. This page is generated from the binary.
 | 1 | failed |
 | 2 | wrong use, or a configuration that is refused |
 | 3 | not found |
-| 4 | it exists already |
+| 4 | it exists already, or is in use |
 | 5 | not allowed |
 | 6 | unreachable, or no answer in time |
 | 7 | some of it worked, some failed |

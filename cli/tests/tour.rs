@@ -5,43 +5,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+
+#[path = "running/mod.rs"]
+mod running;
+
+use running::{Broker, OTTLA};
 
 const README: &str = include_str!("../../README.md");
-const OTTLA: &str = env!("CARGO_BIN_EXE_ottla");
-
-struct Broker {
-    process: Child,
-    address: String,
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _already_gone = self.process.kill();
-        let _reaped = self.process.wait();
-    }
-}
-
-/// `ottla dev` on free ports; the banner says which.
-fn start(data: &Path) -> Broker {
-    let mut process = Command::new(OTTLA)
-        .args(["dev", "--port", "0", "--http-port", "0", "--data"])
-        .arg(data)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let banner = BufReader::new(process.stderr.take().unwrap());
-    let mut lines = banner.lines().map_while(Result::ok);
-    let kafka = lines
-        .find(|line| line.trim_start().starts_with("Kafka"))
-        .expect("a banner");
-    let address = kafka.split_whitespace().last().unwrap().to_owned();
-    // Nobody reads the rest, but the pipe must stay open.
-    std::thread::spawn(move || lines.for_each(drop));
-    Broker { process, address }
-}
 
 /// Commands and the lines expected of them.
 fn tour() -> Vec<(String, Vec<String>)> {
@@ -66,7 +38,7 @@ fn tour() -> Vec<(String, Vec<String>)> {
 #[test]
 fn every_command_of_the_tour_prints_what_the_readme_shows() {
     let directory = tempfile::tempdir().unwrap();
-    let broker = start(&directory.path().join("data"));
+    let broker = Broker::start(&directory.path().join("data"));
     let bin = Path::new(OTTLA).parent().unwrap().display().to_string();
     let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
     for (command, expected) in tour() {

@@ -1,9 +1,11 @@
-//! `ottla topic`: create, list, describe, delete, alter and configure topics, on any Kafka cluster.
+//! `ottla topic`: create, list, describe, delete, alter, trim and configure topics, on any Kafka
+//! cluster.
 
 mod change;
 mod configure;
 mod create;
 mod describe;
+mod trim;
 
 pub(crate) use describe::offsets_of;
 
@@ -29,6 +31,9 @@ pub(crate) enum TopicCommand {
     Delete(change::DeleteArgs),
     /// Raise the number of partitions
     Alter(change::AlterArgs),
+    /// Delete the oldest records
+    #[command(visible_alias = "delete-records")]
+    Trim(trim::TrimArgs),
     /// Show or change the configuration of a topic
     Config(configure::ConfigArgs),
 }
@@ -40,6 +45,7 @@ pub(crate) fn run(command: TopicCommand, client: &ClientArgs) -> Outcome {
         TopicCommand::Describe(args) => describe::describe(&args, client),
         TopicCommand::Delete(args) => change::delete(&args, client),
         TopicCommand::Alter(args) => change::alter(&args, client),
+        TopicCommand::Trim(args) => trim::run(&args, client),
         TopicCommand::Config(args) => configure::run(&args, client),
     }
 }

@@ -4,11 +4,10 @@ use clap::Args;
 use ottla_protocol::messages as api;
 use serde_json::json;
 
-use super::create::first_of;
 use super::resolve;
 use crate::arguments::ClientArgs;
 use crate::client::topic_name;
-use crate::commands::said;
+use crate::commands::{first_of, said};
 use crate::fault::{Exit, Fault, Outcome};
 use crate::output::{Table, confirmed};
 

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::arguments::ClientArgs;
 use crate::client::{str_bytes, topic_name};
-use crate::commands::said;
-use crate::fault::{Exit, Fault, Outcome};
+use crate::commands::{first_of, said};
+use crate::fault::{Fault, Outcome};
 use crate::output::{OutputFormat, Table, say};
 use crate::values::{config_value, key_value};
 
@@ -106,20 +106,4 @@ fn report(
         say("hint: one copy of each partition; its data is lost with that broker's disk");
     }
     first_of(failures, response.topics.len())
-}
-
-/// The first failure; where others succeeded, the exit code says that it was partial.
-pub(super) fn first_of(mut failures: Vec<Fault>, total: usize) -> Outcome {
-    let failed = failures.len();
-    if failed == 0 {
-        return Ok(());
-    }
-    for other in failures.drain(1..) {
-        say(&other.to_string());
-    }
-    let mut first = failures.remove(0);
-    if failed < total {
-        first.exit = Exit::Partial;
-    }
-    Err(first)
 }
