@@ -524,6 +524,7 @@ fn fits_records(request: &JoinGroup) -> bool {
     let instance_id = request.instance_id.as_deref().unwrap_or_default();
     let protocols = request.protocols.iter().map(|(name, _)| name.as_str());
     instance_id.len() <= PREFIX_MAX_BYTES
+        && request.member_id.len() <= NAME_MAX_BYTES
         && request.client.id.len() <= NAME_MAX_BYTES
         && request.protocol_type.len() <= NAME_MAX_BYTES
         && protocols

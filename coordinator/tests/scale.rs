@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla_coordinator::command::{
-    Client, JoinGroup, JoinReply, LeaveGroup, LeavingMember, ListFilter, MemberRef, SyncGroup,
+    Client, ConsumerHeartbeat, JoinGroup, JoinReply, LeaveGroup, LeavingMember, ListFilter,
+    MemberRef, SyncGroup, TopicPartitions,
 };
 use ottla_coordinator::records::{GroupRecord, OffsetValue};
 use ottla_coordinator::{
-    Answer, GroupCoordinator, GroupLimits, Journal, JournalError, Token, Turn,
+    Answer, GroupCoordinator, GroupLimits, Journal, JournalError, Token, Topic, Topics, Turn,
 };
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
@@ -39,7 +40,8 @@ impl Host {
             Uuid::from_u128(*ids)
         };
         let mut journal = Nowhere;
-        let mut turn = Turn::new(self.now_ms, &self.limits, &mut journal, &mut new_id);
+        let turn = Turn::new(self.now_ms, &self.limits, &mut journal, &mut new_id);
+        let mut turn = turn.with_topics(&ManyTopics);
         body(&mut self.coordinator, &mut turn);
         turn.answers.into_iter().map(|(_, answer)| answer).collect()
     }
@@ -181,4 +183,160 @@ fn a_hundred_thousand_groups_are_loaded_and_listed() {
     );
     assert_eq!(host.coordinator.offset_count(), 100_000);
     assert!(loaded + listed + aged < Duration::from_secs(10));
+}
+
+/// A hundred topics of ten partitions.
+struct ManyTopics;
+
+const TOPICS: [&str; 100] = {
+    let mut names = [""; 100];
+    let digits = "00010203040506070809101112131415161718192021222324252627282930313233343536373839\
+                  40414243444546474849505152535455565758596061626364656667686970717273747576777879\
+                  8081828384858687888990919293949596979899";
+    let mut at = 0;
+    while at < 100 {
+        names[at] = digits.split_at(2 * at).1.split_at(2).0;
+        at += 1;
+    }
+    names
+};
+
+fn topic(at: usize) -> Topic<'static> {
+    Topic {
+        id: TopicId(Uuid::from_u128(1 + at as u128)),
+        name: TOPICS[at],
+        partitions: 10,
+    }
+}
+
+impl Topics for ManyTopics {
+    fn version(&self) -> u64 {
+        1
+    }
+
+    fn by_name(&self, name: &str) -> Option<Topic<'_>> {
+        name.parse().ok().filter(|at| *at < 100).map(topic)
+    }
+
+    fn by_id(&self, id: TopicId) -> Option<Topic<'_>> {
+        let at = usize::try_from(id.0.as_u128()).ok()?.checked_sub(1)?;
+        (at < 100).then(|| topic(at))
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(TOPICS.into_iter())
+    }
+}
+
+/// A member of a consumer group that does at once what it is told.
+struct Consumer {
+    id: String,
+    epoch: i32,
+    told: Vec<TopicPartitions>,
+    reads: Vec<String>,
+}
+
+impl Host {
+    fn live(&mut self, consumer: &mut Consumer) {
+        let joins = consumer.epoch == 0;
+        let request = ConsumerHeartbeat {
+            group: "k".to_owned(),
+            member_id: consumer.id.clone(),
+            member_epoch: consumer.epoch,
+            rebalance_timeout_ms: if joins { 300_000 } else { -1 },
+            subscribed_topic_names: joins.then(|| consumer.reads.clone()),
+            owned: Some(consumer.told.clone()),
+            makes_own_id: true,
+            ..ConsumerHeartbeat::default()
+        };
+        let mut reply = None;
+        self.turn(|c, turn| reply = Some(c.consumer_heartbeat(turn, request)));
+        let reply = reply.unwrap();
+        assert_eq!(reply.error, ErrorCode::NONE, "{reply:?}");
+        consumer.epoch = reply.member_epoch;
+        if let Some(assignment) = reply.assignment {
+            consumer.told = assignment;
+        }
+    }
+
+    fn is_stable(&self) -> bool {
+        let described = self
+            .coordinator
+            .describe_consumer(&ManyTopics, &self.limits, "k");
+        described.unwrap().state == "Stable"
+    }
+
+    /// Everybody beats every five seconds until nothing moves; how often.
+    fn until_stable(&mut self, consumers: &mut [Consumer]) -> usize {
+        for round in 1.. {
+            self.now_ms += 5_000;
+            consumers
+                .iter_mut()
+                .for_each(|consumer| self.live(consumer));
+            if self.is_stable() {
+                return round;
+            }
+            assert!(round < 10, "it does not become stable");
+        }
+        unreachable!("the rounds have no end")
+    }
+}
+
+/// 1,000 members join, become stable, and again when 100 of them leave at once.
+fn a_large_group(reads: impl Fn(usize) -> Vec<String>, interval_ms: i32) -> Duration {
+    let mut host = host();
+    host.limits.consumer.assignment_interval_ms = interval_ms;
+    host.now_ms = 1_000;
+    let begun = Instant::now();
+    let consumers = (0..1_000).map(|at| Consumer {
+        id: format!("m{at}"),
+        epoch: 0,
+        told: Vec::new(),
+        reads: reads(at),
+    });
+    let mut consumers: Vec<Consumer> = consumers.collect();
+    consumers
+        .iter_mut()
+        .for_each(|consumer| host.live(consumer));
+    let joined = begun.elapsed();
+    let rounds = host.until_stable(&mut consumers);
+    let stable = begun.elapsed();
+    for mut consumer in consumers.drain(..100) {
+        consumer.epoch = -1;
+        host.live(&mut consumer);
+    }
+    let again = host.until_stable(&mut consumers);
+    let took = begun.elapsed();
+    println!(
+        "joined in {joined:?}, stable after {rounds} rounds and {stable:?}, again after {again} \
+         rounds and {took:?}"
+    );
+    host.coordinator.check_invariants();
+    let owned = consumers.iter().flat_map(|consumer| &consumer.told);
+    let owned: usize = owned.map(|topic| topic.partitions.len()).sum();
+    assert_eq!(owned, 1_000);
+    took
+}
+
+#[test]
+fn a_consumer_group_of_a_thousand_is_stable_soon_and_again_when_a_hundred_leave() {
+    let took = a_large_group(|_| TOPICS.map(str::to_owned).to_vec(), 1_000);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_consumer_group_of_a_thousand_is_assigned_anew_for_each_of_them() {
+    let took = a_large_group(|_| TOPICS.map(str::to_owned).to_vec(), 0);
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+#[test]
+fn a_thousand_members_that_read_different_topics_are_stable_soon() {
+    let reads = |at: usize| match at % 3 {
+        0 => TOPICS.map(str::to_owned).to_vec(),
+        1 => TOPICS[..50].iter().map(|name| (*name).to_owned()).collect(),
+        _ => TOPICS[50..].iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let took = a_large_group(reads, 1_000);
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }

@@ -1,7 +1,8 @@
 //! Members that go: for good, for a while, or because they were silent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::index::more;
 use super::member::{AWAY_EPOCH, Member, gone};
 use super::{ConsumerGroup, Scene};
 use crate::command::{ConsumerHeartbeat, Refusal};
@@ -41,7 +42,7 @@ impl ConsumerGroup {
         vec![member.current_record()]
     }
 
-    /// Removes members; the group moves to a new epoch. `None`: there is none of them.
+    /// Removes members; the group moves to a new epoch. Takes no look at those that stay.
     pub(crate) fn plan_fence(
         &self,
         scene: &mut Scene<'_>,
@@ -53,26 +54,37 @@ impl ConsumerGroup {
         let members: Vec<&Member> = members.collect();
         let mut records: Vec<ConsumerRecord> =
             members.iter().flat_map(|member| gone(&member.id)).collect();
-        let stays = |member: &&Member| !leaving.contains(&*member.id);
-        let regexes: BTreeSet<&str> = members.iter().filter_map(|member| member.regex()).collect();
-        let mut names: BTreeSet<&str> = BTreeSet::new();
-        let mut unread: BTreeSet<&str> = regexes;
-        for member in self.members.values().filter(stays) {
-            names.extend(member.names.iter().map(String::as_str));
-            if let Some(regex) = member.regex() {
-                unread.remove(regex);
-            }
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut regexes: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in &members {
+            member.names.iter().for_each(|name| more(&mut names, name));
+            member
+                .regex()
+                .into_iter()
+                .for_each(|regex| more(&mut regexes, regex));
         }
-        for (regex, value) in &self.resolved {
-            if !unread.contains(regex.as_str()) {
-                names.extend(value.topics.iter().map(String::as_str));
-            }
+        // What an expression matched is read no longer when its last member goes.
+        regexes.retain(|regex, count| self.index.regexes.get(*regex) == Some(count));
+        let mut matched: BTreeMap<&str, usize> = BTreeMap::new();
+        for regex in regexes.keys() {
+            records.push(ConsumerRecord::Regex {
+                regex: (*regex).to_owned(),
+                value: None,
+            });
+            let topics = self
+                .resolved
+                .get(*regex)
+                .into_iter()
+                .flat_map(|value| &value.topics);
+            topics.for_each(|topic| more(&mut matched, topic));
         }
-        records.extend(unread.into_iter().map(|regex| ConsumerRecord::Regex {
-            regex: regex.to_owned(),
-            value: None,
-        }));
-        let hash = scene.hashes.of_group(scene.topics, names.into_iter());
+        let gone_of =
+            |counts: &BTreeMap<&str, usize>, name: &str| counts.get(name).copied().unwrap_or(0);
+        let still_read = self.index.topics.iter().filter(|(name, readers)| {
+            readers.members > gone_of(&names, name) || readers.regexes > gone_of(&matched, name)
+        });
+        let names = still_read.map(|(name, _)| name.as_str());
+        let hash = scene.hashes.of_group(scene.topics, names);
         records.push(self.epoch_record(self.epoch.saturating_add(1), hash));
         records
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_protocol::error::ErrorCode;
 
-use super::assignment::{Target, of_target};
+use super::assignment::{Target, of_target, partitions};
 use super::classic::named;
 use super::embedded::{self, Named};
 use super::join::Downgrade;
@@ -63,6 +63,13 @@ impl ConsumerGroup {
         for record in &records {
             group.apply(record);
         }
+        // Such as one that gives everything to everybody.
+        if group.has_two_owners() {
+            return Err(refused(
+                id,
+                "the assignor in use gives a partition to several members.",
+            ));
+        }
         let names = group.index.topics.keys().map(String::as_str);
         let hash = scene.hashes.of_group(scene.topics, names);
         let epoch = group.epoch_record(classic.generation(), hash);
@@ -74,6 +81,11 @@ impl ConsumerGroup {
         };
         let records = [vec![gone], group.named(records)].concat();
         Ok((group, records))
+    }
+
+    fn has_two_owners(&self) -> bool {
+        let owned = |member: &Member| partitions(&member.assigned).count();
+        self.members.values().map(owned).sum::<usize>() > self.index.owners.len()
     }
 
     /// Without `leaving` only classic members are left, and they may go on as a classic group.

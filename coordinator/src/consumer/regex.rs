@@ -85,7 +85,10 @@ impl ConsumerGroup {
         let newest = self.resolved.values().map(|value| value.timestamp_ms).max();
         let here = self.refreshed.map(|(at_ms, _)| at_ms);
         let last_ms = newest.max(here);
-        let long_ago = |ms: i64| last_ms.is_none_or(|last_ms| now_ms > last_ms.saturating_add(ms));
+        let long_ago = |ms: i64| {
+            // A time to come is of a clock that was set back.
+            last_ms.is_none_or(|last| now_ms < last || now_ms > last.saturating_add(ms))
+        };
         if !long_ago(REFRESH_MIN_MS) {
             return false;
         }

@@ -29,6 +29,8 @@ impl ConsumerGroup {
         let interval_ms = i64::from(scene.assignment_interval_ms());
         self.target_timestamp_ms == 0
             || interval_ms == 0
+            // The clock was set back: unlike Kafka, nobody waits until it has come there again.
+            || scene.now_ms < self.target_timestamp_ms
             || scene.now_ms >= self.target_timestamp_ms.saturating_add(interval_ms)
     }
 }

@@ -214,6 +214,13 @@ impl Story {
                 self.log.fails = None;
                 String::new()
             }
+            "clock" => {
+                // Another broker takes over, with another time.
+                self.now_ms = words.next().parse().unwrap();
+                self.coordinator = self.log.replayed();
+                self.coordinator.finish_loading(self.now_ms);
+                String::new()
+            }
             "crash" => {
                 self.coordinator = self.log.replayed();
                 self.coordinator.finish_loading(self.now_ms);
