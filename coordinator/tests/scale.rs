@@ -308,8 +308,8 @@ fn a_large_group(reads: impl Fn(usize) -> Vec<String>, interval_ms: i32) -> Dura
     let again = host.until_stable(&mut consumers);
     let took = begun.elapsed();
     println!(
-        "joined in {joined:?}, stable after {rounds} rounds and {stable:?}, again after {again} \
-         rounds and {took:?}"
+        "interval {interval_ms} ms: joined in {joined:?}, stable after {rounds} rounds and \
+         {stable:?}, again after {again} rounds and {took:?}"
     );
     host.coordinator.check_invariants();
     let owned = consumers.iter().flat_map(|consumer| &consumer.told);
