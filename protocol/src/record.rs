@@ -100,6 +100,11 @@ impl<'r> RecordRef<'r> {
         self.value.clone().map(|range| &self.body[range])
     }
 
+    /// The record as it is encoded in the batch, without its length prefix.
+    pub fn body(&self) -> &'r [u8] {
+        self.body
+    }
+
     /// The size without its length prefix.
     pub fn size_bytes(&self) -> usize {
         self.body.len()

@@ -27,6 +27,8 @@ mod tests;
 pub const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 /// The first offset of logs whose beginning was deleted by request, not by segment.
 pub const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
+/// Up to where compacted logs are compacted.
+pub const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 /// High watermarks.
 pub const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 /// In the partition's own directory.

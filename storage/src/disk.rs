@@ -67,6 +67,10 @@ pub trait Disk: Send + Sync + 'static {
     fn remove_dir_all(&self, path: &str) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut; `""` is the root.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// When a file was last written, in milliseconds since 1970; `None` where nobody knows.
+    fn modified_ms(&self, path: &str) -> io::Result<Option<i64>>;
+    /// Says that a file was last written then: a copy that is as old as its original. A hint.
+    fn set_modified_ms(&self, path: &str, modified_ms: i64) -> io::Result<()>;
     /// What is left for us; less than what is free where the system keeps a reserve.
     fn free_bytes(&self) -> io::Result<u64>;
     /// The size of the whole file system.

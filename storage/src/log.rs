@@ -17,7 +17,7 @@
 //!   and checks every byte above.
 //! - A failed append leaves the log as it was, or poisons it; a failed sync always poisons it.
 //!
-//! Deliberately absent: high watermarks (passed in), retention and compaction policy, threads.
+//! Deliberately absent: high watermarks and policies (passed in), threads.
 //! Callers hold one lock around a log; only [`FlushWork::run`] is meant to run outside it.
 
 use std::collections::BTreeSet;
@@ -32,6 +32,7 @@ use crate::layout::write_partition_metadata;
 
 mod append;
 mod checkpoint;
+pub mod compact;
 mod control;
 mod epochs;
 mod error;
@@ -43,6 +44,7 @@ mod producers;
 mod read;
 mod recover;
 mod report;
+mod retain;
 mod scan;
 mod segment;
 mod tail;
@@ -63,8 +65,10 @@ pub use open::OpenLog;
 pub use producers::{ProducerBatch, ProducerEntry, ProducerError, Producers};
 pub use read::LogRead;
 pub use report::{Damage, DamageKind, RecoveryReport};
+pub use retain::{Expired, OldFiles, Reason, Retention};
 pub use tail::TailBudget;
 
+use compact::PendingSwap;
 use segment::Segment;
 use tail::Tail;
 use unwritten::UnwrittenFirsts;
@@ -152,10 +156,16 @@ pub struct Log {
     pending_snapshots: Vec<(Offset, Vec<u8>)>,
     /// The active segment is handed to write-back up to here.
     written_back: u32,
-    /// Held while files other than segments are written; counts truncations, so that a checkpoint
-    /// that was overtaken by one writes nothing.
+    /// Held while files other than segments are written; the generation of the files, so that a
+    /// checkpoint that was overtaken by a truncation or by compaction writes nothing.
     writer: Arc<Mutex<u64>>,
+    generation: u64,
     truncations: u64,
+    /// Below, compaction has been.
+    compacted_to: Offset,
+    swap: Option<PendingSwap>,
+    /// Compaction made indexes that are in no file yet.
+    indexes_unwritten: bool,
     poisoned: bool,
 }
 
@@ -207,7 +217,11 @@ impl Log {
             pending_snapshots: Vec::new(),
             written_back: 0,
             writer: Arc::new(Mutex::new(0)),
+            generation: 0,
             truncations: 0,
+            compacted_to: Offset::ZERO,
+            swap: None,
+            indexes_unwritten: false,
             poisoned: false,
         }
     }

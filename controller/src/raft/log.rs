@@ -14,7 +14,7 @@ use ottla_protocol::batch::{BatchBuilder, RecordBatch, RecordBatchView};
 use ottla_protocol::record::{RecordLimits, Records};
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use ottla_storage::disk::Disk;
-use ottla_storage::log::{AppendAt, Log, LogConfig, OpenLog, Origin, TailBudget};
+use ottla_storage::log::{AppendAt, Log, LogConfig, LogError, OpenLog, Origin, TailBudget};
 use raft::eraftpb::Entry;
 use uuid::Uuid;
 
@@ -183,8 +183,13 @@ impl EntryLog {
         self.log
             .advance_log_start_offset(offset(index + 1))
             .map_err(failed)?;
-        self.log.delete_segments_below_log_start().map_err(failed)?;
-        Ok(())
+        let old = self.log.delete_segments_below_log_start().map_err(failed)?;
+        old.remove().map_err(|source| {
+            failed(LogError::Io {
+                path: self.log.dir().to_owned(),
+                source,
+            })
+        })
     }
 
     /// Indexes of the first and the last entry that are on disk; the first is larger if none is.

@@ -1,12 +1,13 @@
-//! Builds a batch from records: for our own client, the internal logs and tests.
+//! Builds a batch from records: for our own client, the internal logs, compaction and tests.
 //!
 //! The produce path never builds a batch; it keeps the client's bytes.
 
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    ATTRIBUTES_AT, BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchError, CONTROL_BIT, CRC_AT,
-    Compression, LOG_APPEND_TIME_BIT, MAGIC, RecordBatch, TRANSACTIONAL_BIT, TimestampType,
+    ATTRIBUTES_AT, BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchError, BatchHeader,
+    COMPRESSION_MASK, CONTROL_BIT, CRC_AT, Compression, DELETE_HORIZON_BIT, LOG_APPEND_TIME_BIT,
+    MAGIC, RecordBatch, TRANSACTIONAL_BIT, TimestampType,
 };
 use crate::record::codec;
 use crate::types::{LeaderEpoch, Offset, ProducerId};
@@ -24,7 +25,11 @@ pub struct BatchBuilder {
     base_sequence: i32,
     base_timestamp: Option<i64>,
     max_timestamp: i64,
+    /// In the header instead of the largest that was appended.
+    max_timestamp_given: Option<i64>,
     last_offset_delta: i32,
+    /// In the header instead of that of the last record.
+    last_offset_delta_given: Option<i32>,
     record_count: i32,
     records: BytesMut,
 }
@@ -48,10 +53,54 @@ impl BatchBuilder {
             base_sequence: -1,
             base_timestamp: None,
             max_timestamp: -1,
+            max_timestamp_given: None,
             last_offset_delta: -1,
+            last_offset_delta_given: None,
             record_count: 0,
             records: BytesMut::new(),
         }
+    }
+
+    /// A batch in the place of another, without its records so far: the same offsets, base
+    /// timestamp, attributes, codec and producer.
+    pub fn like(header: &BatchHeader) -> Result<BatchBuilder, BatchError> {
+        Ok(BatchBuilder {
+            base_offset: header.base_offset,
+            leader_epoch: header.leader_epoch,
+            compression: header.compression()?,
+            attributes: header.attributes & !COMPRESSION_MASK,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            base_timestamp: Some(header.base_timestamp),
+            last_offset_delta_given: Some(header.last_offset_delta),
+            ..BatchBuilder::new()
+        })
+    }
+
+    /// The time from which compaction drops the tombstones; the records' times become relative to
+    /// it. Before the first record.
+    #[must_use]
+    pub fn delete_horizon(mut self, horizon_ms: i64) -> Self {
+        assert!(self.is_empty(), "timestamps would change");
+        self.attributes |= DELETE_HORIZON_BIT;
+        self.base_timestamp = Some(horizon_ms);
+        self
+    }
+
+    /// What the header says, whatever the records' times are.
+    #[must_use]
+    pub fn max_timestamp(mut self, max_timestamp: i64) -> Self {
+        self.max_timestamp_given = Some(max_timestamp);
+        self
+    }
+
+    /// Stored plain, and without a delete horizon: for a batch that is left without records.
+    #[must_use]
+    pub fn uncompressed(mut self) -> Self {
+        self.compression = Compression::None;
+        self.attributes &= !DELETE_HORIZON_BIT;
+        self
     }
 
     #[must_use]
@@ -164,6 +213,21 @@ impl BatchBuilder {
         self
     }
 
+    /// Adds a record as it was encoded in a batch with the same base timestamp and offset.
+    pub fn append_encoded(&mut self, offset_delta: i32, timestamp: i64, body: &[u8]) -> &mut Self {
+        assert!(
+            offset_delta > self.last_offset_delta,
+            "record offsets must grow"
+        );
+        self.records.reserve(body.len() + 5);
+        put_varint(&mut self.records, body.len() as i32);
+        self.records.put_slice(body);
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.last_offset_delta = offset_delta;
+        self.record_count += 1;
+        self
+    }
+
     pub fn record_count(&self) -> i32 {
         self.record_count
     }
@@ -181,11 +245,14 @@ impl BatchBuilder {
     pub fn build(&self) -> Result<RecordBatch, BatchError> {
         let mut bytes = BytesMut::with_capacity(self.size_bytes());
         bytes.put_bytes(0, BATCH_HEADER_BYTES);
-        codec::compress(self.compression, &self.records, &mut bytes).map_err(|_| {
-            BatchError::Compress {
-                codec: self.compression,
-            }
-        })?;
+        // A batch without records has no compressed block either.
+        if !self.records.is_empty() {
+            codec::compress(self.compression, &self.records, &mut bytes).map_err(|_| {
+                BatchError::Compress {
+                    codec: self.compression,
+                }
+            })?;
+        }
         let batch_length = i32::try_from(bytes.len() - BATCH_PREFIX_BYTES)
             .ok()
             .filter(|len| *len <= i32::MAX - BATCH_PREFIX_BYTES as i32)
@@ -197,9 +264,13 @@ impl BatchBuilder {
         header.put_i8(MAGIC);
         header.put_u32(0);
         header.put_i16(self.attributes | self.compression as i16);
-        header.put_i32(self.last_offset_delta.max(0));
+        let last_offset_delta = self
+            .last_offset_delta_given
+            .unwrap_or(self.last_offset_delta.max(0));
+        header.put_i32(last_offset_delta);
         header.put_i64(self.base_timestamp.unwrap_or(-1));
-        header.put_i64(self.max_timestamp);
+        let max_timestamp = self.max_timestamp_given.unwrap_or(self.max_timestamp);
+        header.put_i64(max_timestamp);
         header.put_i64(self.producer_id.0);
         header.put_i16(self.producer_epoch);
         header.put_i32(self.base_sequence);

@@ -273,6 +273,14 @@ impl Disk for MemoryDisk {
         self.change(Operation::SyncDir, path, |tree, _| tree.sync_dir(path))
     }
 
+    fn modified_ms(&self, _path: &str) -> io::Result<Option<i64>> {
+        Ok(None)
+    }
+
+    fn set_modified_ms(&self, _path: &str, _modified_ms: i64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let state = self.shared.state.lock();
         Ok(match state.faults.capacity_bytes() {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::budget::Budget;
@@ -250,6 +250,27 @@ impl Disk for RealDisk {
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         check_path(path)?;
         self.shared.sync_dir(path)
+    }
+
+    fn modified_ms(&self, path: &str) -> io::Result<Option<i64>> {
+        check_path(path)?;
+        let stat = rustix::fs::statat(&self.shared.root, self.shared.at(path), AtFlags::empty())?;
+        let nanoseconds = stat.st_mtime_nsec as i64;
+        Ok(Some(stat.st_mtime * 1_000 + nanoseconds / 1_000_000))
+    }
+
+    fn set_modified_ms(&self, path: &str, modified_ms: i64) -> io::Result<()> {
+        check_path(path)?;
+        let time = Timespec {
+            tv_sec: modified_ms.div_euclid(1_000),
+            tv_nsec: modified_ms.rem_euclid(1_000) * 1_000_000,
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        let root = &self.shared.root;
+        Ok(rustix::fs::utimensat(root, path, &times, AtFlags::empty())?)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

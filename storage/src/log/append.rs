@@ -293,7 +293,7 @@ impl Log {
     }
 
     /// Seals the active segment and starts a new one.
-    fn roll(&mut self, base_offset: Offset, now_ms: i64) -> Result<(), LogError> {
+    pub(super) fn roll(&mut self, base_offset: Offset, now_ms: i64) -> Result<(), LogError> {
         self.add_segment(base_offset, now_ms)?;
         let sealed = self.segments.len() - 2;
         let sealed = &mut self.segments[sealed];

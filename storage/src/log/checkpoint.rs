@@ -40,6 +40,7 @@ pub struct FlushWork {
     sync_directory: bool,
     sync_parent: bool,
     directory_changes: u64,
+    generation: u64,
     truncations: u64,
     checkpoint: Option<Box<CheckpointWork>>,
 }
@@ -62,6 +63,25 @@ struct FileWrite {
     bytes: Vec<u8>,
     /// A file that need not exist: written only to take back what an earlier life left in it.
     only_existing: bool,
+    comes_last: bool,
+}
+
+impl FileWrite {
+    fn run(&self, disk: &dyn Disk) -> io::Result<()> {
+        let file = match self.only_existing {
+            false => open_or_create(disk, &self.path)?,
+            true => match disk.open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                other => other?,
+            },
+        };
+        file.write_at(self.position, &[IoSlice::new(&self.bytes)])?;
+        let end = self.position + self.bytes.len() as u64;
+        if file.len_bytes()? > end {
+            file.truncate(end)?;
+        }
+        file.sync_data()
+    }
 }
 
 impl FlushWork {
@@ -83,33 +103,31 @@ impl FlushWork {
             self.disk.sync_dir(parent(&self.dir))?;
         }
         if let Some(checkpoint) = &self.checkpoint {
-            let outcome = checkpoint.run(&*self.disk, &self.dir, self.truncations);
-            *checkpoint.outcome.lock() = Some(outcome);
+            let outcome = checkpoint.run(&*self.disk, &self.dir, self.generation);
+            // One that was overtaken has no outcome.
+            *checkpoint.outcome.lock() = outcome.map(|ran| ran.then_some(())).transpose();
         }
         Ok(())
     }
 }
 
 impl CheckpointWork {
-    fn run(&self, disk: &dyn Disk, dir: &str, truncations: u64) -> io::Result<()> {
+    /// False when it was overtaken and did nothing.
+    fn run(&self, disk: &dyn Disk, dir: &str, generation: u64) -> io::Result<bool> {
         let overtaken = self.writer.lock();
-        if *overtaken != truncations {
-            return Ok(());
+        if *overtaken != generation {
+            return Ok(false);
         }
-        for write in &self.writes {
-            let file = match write.only_existing {
-                false => open_or_create(disk, &write.path)?,
-                true => match disk.open(&write.path) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    other => other?,
-                },
-            };
-            file.write_at(write.position, &[IoSlice::new(&write.bytes)])?;
-            let end = write.position + write.bytes.len() as u64;
-            if file.len_bytes()? > end {
-                file.truncate(end)?;
-            }
-            file.sync_data()?;
+        // Where an offset index is, the other indexes of its segment are, too: also after a power
+        // cut between these lines.
+        for write in self.writes.iter().filter(|write| !write.comes_last) {
+            write.run(disk)?;
+        }
+        if !self.writes.is_empty() {
+            disk.sync_dir(dir)?;
+        }
+        for write in self.writes.iter().filter(|write| write.comes_last) {
+            write.run(disk)?;
         }
         for (offset, bytes) in &self.snapshots {
             let file = open_or_create(disk, &path(dir, *offset, SegmentFile::ProducerSnapshot))?;
@@ -124,7 +142,7 @@ impl CheckpointWork {
         for offset in &self.obsolete_snapshots {
             remove_if_there(disk, &path(dir, *offset, SegmentFile::ProducerSnapshot))?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -153,6 +171,7 @@ impl Log {
             sync_directory: false,
             sync_parent: false,
             directory_changes: self.directory.changes,
+            generation: self.generation,
             truncations: self.truncations,
             checkpoint: None,
         };
@@ -187,7 +206,8 @@ impl Log {
         let mut work = self.begin_flush();
         let epochs_changed = self.epochs_version > self.epochs_written;
         let behind = self.checkpointed < self.log_end_offset || !self.pending_snapshots.is_empty();
-        if self.poisoned || !self.directory.exists || !(behind || epochs_changed || all) {
+        let wanted = behind || epochs_changed || self.indexes_unwritten || all;
+        if self.poisoned || !self.directory.exists || !wanted {
             return work;
         }
         let mut checkpoint = CheckpointWork {
@@ -222,7 +242,10 @@ impl Log {
             // for later ones only.
             let aborted = index.aborted.len() > index.persisted.aborted;
             let wanted = at < active || all || aborted || grown >= ACTIVE_INDEX_STEP_BYTES;
-            if wanted && !index.persisted.covers(index) {
+            // Beside an offset index a missing file of aborted transactions means that there are
+            // none, so they must be known.
+            let known = index.aborted_known;
+            if wanted && known && !index.persisted.covers(index) {
                 index_writes(&self.dir, segment, index, &mut checkpoint.writes);
                 checkpoint
                     .indexes
@@ -278,13 +301,13 @@ impl Log {
             return;
         };
         match &*checkpoint.outcome.lock() {
-            Some(Ok(())) => self.finish_checkpoint(&checkpoint, work.up_to),
+            Some(Ok(())) => self.finish_checkpoint(&checkpoint, work.up_to, work.generation),
             Some(Err(_)) => self.distrust_indexes(&checkpoint),
             None => {}
         }
     }
 
-    fn finish_checkpoint(&mut self, checkpoint: &CheckpointWork, up_to: Offset) {
+    fn finish_checkpoint(&mut self, checkpoint: &CheckpointWork, up_to: Offset, generation: u64) {
         self.checkpointed = self.checkpointed.max(up_to);
         self.epochs_written = self.epochs_written.max(checkpoint.epochs_version);
         for (offset, _) in &checkpoint.snapshots {
@@ -295,6 +318,11 @@ impl Log {
         for offset in &checkpoint.obsolete_snapshots {
             self.snapshots.remove(offset);
         }
+        if generation != self.generation {
+            // Compaction has replaced segments since: what was written about them is gone.
+            return;
+        }
+        self.indexes_unwritten = false;
         let active = self.segments.len().saturating_sub(1);
         for (base, persisted) in &checkpoint.indexes {
             let Ok(at) = self.segments.binary_search_by_key(base, |s| s.base_offset) else {
@@ -392,6 +420,7 @@ fn index_writes(dir: &str, segment: &Segment, index: &SegmentIndex, writes: &mut
             position: position as u64,
             bytes,
             only_existing,
+            comes_last: kind == SegmentFile::OffsetIndex,
         });
     };
     push(
@@ -400,14 +429,12 @@ fn index_writes(dir: &str, segment: &Segment, index: &SegmentIndex, writes: &mut
         index::encode_times(&index.times[from.times..]),
         false,
     );
-    if index.aborted_known {
-        push(
-            SegmentFile::TransactionIndex,
-            from.aborted * index::ABORTED_ENTRY_BYTES,
-            index::encode_aborted(&index.aborted[from.aborted..]),
-            index.aborted.is_empty(),
-        );
-    }
+    push(
+        SegmentFile::TransactionIndex,
+        from.aborted * index::ABORTED_ENTRY_BYTES,
+        index::encode_aborted(&index.aborted[from.aborted..]),
+        index.aborted.is_empty(),
+    );
     push(
         SegmentFile::OffsetIndex,
         from.offsets * index::OFFSET_ENTRY_BYTES,

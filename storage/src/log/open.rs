@@ -12,13 +12,14 @@ use ottla_protocol::types::Offset;
 use super::checkpoint::remove_if_there;
 use super::error::LogError;
 use super::report::RecoveryReport;
+use super::retain::DELETED_SUFFIX;
 use super::segment::{INDEX_FILES, Segment};
-use super::{Log, LogConfig, metadata};
+use super::{Log, LogConfig, compact, metadata};
 use crate::disk::Disk;
 use crate::layout::SegmentFile;
 
 /// Suffixes of files that an interrupted operation leaves behind.
-const LEFTOVER_SUFFIXES: [&str; 3] = [".tmp", ".deleted", ".cleaned"];
+const LEFTOVER_SUFFIXES: [&str; 3] = [".tmp", DELETED_SUFFIX, ".cleaned"];
 
 /// What the checkpoint files of the log directory say about one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,13 @@ impl Log {
             .disk
             .list(&self.dir)
             .map_err(|error| LogError::io(&*self.dir, error))?;
+        let entries = match compact::complete_swaps(&*self.disk, &self.dir, &entries)? {
+            false => entries,
+            true => {
+                let entries = self.disk.list(&self.dir);
+                entries.map_err(|error| LogError::io(&*self.dir, error))?
+            }
+        };
         let mut bases = BTreeSet::new();
         let files = || entries.iter().filter(|entry| !entry.is_dir);
         for entry in files() {

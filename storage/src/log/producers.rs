@@ -327,6 +327,17 @@ impl Producers {
         }
     }
 
+    /// Takes over what another state knows of transactions that are complete, and not replicated as
+    /// far as it was told, with a marker below `end`: a snapshot does not say.
+    pub(crate) fn keep_unreplicated(&mut self, of: &Producers, end: Offset) {
+        let below = of
+            .unreplicated
+            .iter()
+            .filter(|(_, one)| one.last_offset < end);
+        self.unreplicated
+            .extend(below.map(|(first, completed)| (*first, *completed)));
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Producers::default();
     }

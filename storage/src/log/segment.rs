@@ -43,7 +43,11 @@ pub(crate) struct Segment {
     pub(crate) created_ms: i64,
     /// The first batch's maximum timestamp, once known.
     pub(crate) first_timestamp: Option<i64>,
+    /// The largest timestamp of a sealed segment, once somebody asked; -1: no record has one.
+    sealed_largest: Option<i64>,
     reserved_bytes: u64,
+    /// The file has a passing name: the handle must stay.
+    in_swap: bool,
     file: OnceLock<Arc<dyn DiskFile>>,
     // Boxed: a log of many sealed segments keeps this small.
     index: OnceLock<Box<SegmentIndex>>,
@@ -57,7 +61,9 @@ impl Segment {
             size_bytes,
             created_ms: now_ms,
             first_timestamp: None,
+            sealed_largest: None,
             reserved_bytes: 0,
+            in_swap: false,
             file: OnceLock::new(),
             index: OnceLock::new(),
         }
@@ -78,6 +84,25 @@ impl Segment {
         let _ = segment.file.set(file);
         let _ = segment.index.set(Box::new(SegmentIndex::empty()));
         Ok(segment)
+    }
+
+    /// The output of a compaction, which does not have its final name yet.
+    pub(crate) fn rewritten(
+        base_offset: Offset,
+        size_bytes: u32,
+        created_ms: i64,
+        (file, index): (Arc<dyn DiskFile>, SegmentIndex),
+    ) -> Segment {
+        Segment {
+            in_swap: true,
+            file: OnceLock::from(file),
+            index: OnceLock::from(Box::new(index)),
+            ..Segment::existing(base_offset, size_bytes, created_ms)
+        }
+    }
+
+    pub(crate) fn set_final_name(&mut self) {
+        self.in_swap = false;
     }
 
     pub(crate) fn relative(&self, offset: Offset) -> u32 {
@@ -196,9 +221,13 @@ impl Segment {
             }
         }
         index.close_times();
-        let aborted = self
-            .read_index_file(disk, dir, SegmentFile::TransactionIndex)
-            .ok();
+        let whole = disk.exists(&path(dir, self.base_offset, SegmentFile::OffsetIndex));
+        // The offset index is written after it: without one it may be the beginning of a file.
+        let aborted = match whole {
+            Ok(true) => self.read_index_file(disk, dir, SegmentFile::TransactionIndex),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let aborted = aborted.ok();
         let aborted = aborted.and_then(|bytes| index::decode_aborted(&bytes, self.base_offset));
         index.aborted_known = aborted.is_some();
         index.aborted = aborted.unwrap_or_default();
@@ -287,6 +316,28 @@ impl Segment {
         Ok(timestamp)
     }
 
+    /// The largest timestamp of a segment that nothing is appended to any more; -1 when no record
+    /// has one. Remembered, so that looking at old segments does not load their indexes each time.
+    pub(crate) fn sealed_largest(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &str,
+        interval_bytes: u32,
+    ) -> Result<i64, LogError> {
+        if let Some(known) = self.sealed_largest {
+            return Ok(known);
+        }
+        let index = self.index(disk, dir, interval_bytes)?;
+        let largest = index.largest.map_or(-1, |entry| entry.timestamp);
+        self.sealed_largest = Some(largest);
+        Ok(largest)
+    }
+
+    /// The segment is appended to again.
+    pub(crate) fn forget_sealed(&mut self) {
+        self.sealed_largest = None;
+    }
+
     /// Makes sure that space up to `end` is reserved, a bounded step ahead.
     pub(crate) fn reserve(
         &mut self,
@@ -339,7 +390,9 @@ impl Segment {
 
     /// Drops what can be loaded again.
     pub(crate) fn release(&mut self) {
-        self.file = OnceLock::new();
+        if !self.in_swap {
+            self.file = OnceLock::new();
+        }
         let written = self
             .index
             .get()

@@ -64,34 +64,13 @@ impl Log {
         Ok(())
     }
 
-    /// Removes segments that lie wholly below the log start, oldest first; answers how many. The
-    /// active segment stays, and so does what lies above the last checkpoint: the producer state
-    /// could not be rebuilt without it. Reads that are under way keep their files. The caller has
-    /// saved the log start before.
-    pub fn delete_segments_below_log_start(&mut self) -> Result<usize, LogError> {
-        self.check_usable()?;
-        let mut deleted = 0;
-        let deletable = self.log_start_offset.min(self.checkpointed);
-        while self.segments.len() > 1 && self.segment_end(0) <= deletable {
-            let base = self.segments[0].base_offset;
-            self.remove_segment_files(base)?;
-            let snapshot = path(&self.dir, base, SegmentFile::ProducerSnapshot);
-            remove_if_there(&*self.disk, &snapshot).map_err(|e| LogError::io(snapshot, e))?;
-            self.snapshots.remove(&base);
-            let segment = self.segments.remove(0);
-            self.size_bytes -= u64::from(segment.size_bytes);
-            deleted += 1;
-        }
-        Ok(deleted)
-    }
-
     pub(super) fn segments_start(&self) -> Offset {
         self.segments
             .first()
             .map_or(self.log_start_offset, |first| first.base_offset)
     }
 
-    fn check_usable(&self) -> Result<(), LogError> {
+    pub(super) fn check_usable(&self) -> Result<(), LogError> {
         match self.poisoned {
             true => Err(LogError::Poisoned),
             false => Ok(()),
@@ -117,12 +96,19 @@ impl Log {
         })
     }
 
+    /// Under the writer's lock: a checkpoint that was being written is done; one that was begun, or
+    /// a compaction, writes nothing any more. Answers the generation of the files from now on.
+    fn begin_truncation(&mut self) -> Result<u64, LogError> {
+        self.truncations += 1;
+        self.generation += 1;
+        self.settle_swap()?;
+        Ok(self.generation)
+    }
+
     fn truncate_files(&mut self, at: usize, cut: u32, end: Offset) -> Result<(), LogError> {
-        // A checkpoint that is being written finishes first; one that was begun writes nothing.
         let writer = Arc::clone(&self.writer);
         let mut writer = writer.lock();
-        self.truncations += 1;
-        *writer = self.truncations;
+        *writer = self.begin_truncation()?;
         self.remove_snapshots_above(end)?;
         self.remove_segments_after(at)?;
         self.index(at)?;
@@ -136,18 +122,23 @@ impl Log {
         self.size_bytes -= u64::from(segment.size_bytes - cut);
         segment.size_bytes = cut;
         segment.forget_reserve();
+        segment.forget_sealed();
         if cut == 0 {
             segment.first_timestamp = None;
         }
         self.log_end_offset = end;
         self.truncate_index(at, cut)?;
         self.forget_above(end);
-        self.rebuild_producers()
+        let before = std::mem::take(&mut self.producers);
+        self.rebuild_producers()?;
+        self.producers.keep_unreplicated(&before, end);
+        Ok(())
     }
 
     /// Everything in memory that speaks of offsets at or above `end`.
     fn forget_above(&mut self, end: Offset) {
         self.log_start_offset = self.log_start_offset.min(end);
+        self.compacted_to = self.compacted_to.min(end);
         self.epochs_version += u64::from(self.epochs.truncate_from_end(end));
         self.tail.clear();
         self.recovery_point = self.recovery_point.min(end);
@@ -243,8 +234,7 @@ impl Log {
     fn start_over(&mut self, offset: Offset) -> Result<(), LogError> {
         let writer = Arc::clone(&self.writer);
         let mut writer = writer.lock();
-        self.truncations += 1;
-        *writer = self.truncations;
+        *writer = self.begin_truncation()?;
         self.create_directory()?;
         let all: Vec<Offset> = self.snapshots.iter().copied().collect();
         self.pending_snapshots.clear();
@@ -270,6 +260,7 @@ impl Log {
         self.sync_directory()?;
         self.recovery_point = offset;
         self.checkpointed = offset;
+        self.compacted_to = offset;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! the machine goes down in several ways, and the log must come back whole.
 
 use ottla_storage::disk::memory::Crash;
+use ottla_storage::log::Retention;
 
 use super::world::World;
 
@@ -147,6 +148,37 @@ fn a_crash_anywhere_in_deleting_old_segments_leaves_a_log_from_the_new_start() {
         world.flush(true).then_some(()).ok_or(())
     }
     at_every_crash_point(some_history, story, 4);
+}
+
+#[test]
+fn a_crash_anywhere_in_retention_leaves_a_log_from_its_old_or_its_new_start() {
+    fn part(world: &mut World) -> Result<(), ()> {
+        let max_bytes = Some(world.log().size_bytes() / 3);
+        let retention = Retention {
+            max_age_ms: None,
+            max_bytes,
+        };
+        let expired = world.expire(&retention).map_err(|_| ())?;
+        assert!(expired);
+        world.append().map_err(|_| ())?;
+        world.flush(true).then_some(()).ok_or(())
+    }
+    fn all(world: &mut World) -> Result<(), ()> {
+        let retention = Retention {
+            max_age_ms: None,
+            max_bytes: Some(0),
+        };
+        let expired = world.expire(&retention).map_err(|_| ())?;
+        assert!(expired);
+        world.append().map_err(|_| ())?;
+        world.flush(false).then_some(()).ok_or(())
+    }
+    fn flushed_history(world: &mut World) {
+        some_history(world);
+        assert!(world.flush(true));
+    }
+    at_every_crash_point(flushed_history, part, 4);
+    at_every_crash_point(flushed_history, all, 4);
 }
 
 /// A recovery writes too: it cuts, syncs and removes. It must be able to crash as well.

@@ -2,9 +2,11 @@
 //! memory disk. Seeds and counts are fixed, so a failure repeats; its message names the seed.
 #![allow(clippy::unwrap_used)]
 
+mod compaction;
 mod crashes;
 mod faults;
 mod hostile;
 mod model;
+mod retention;
 mod torn;
 mod world;

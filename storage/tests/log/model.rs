@@ -2,6 +2,7 @@
 
 use ottla_protocol::types::Offset;
 use ottla_storage::disk::memory::Crash;
+use ottla_storage::log::Retention;
 use rand::Rng;
 
 use super::world::{World, bytes_of};
@@ -64,7 +65,17 @@ fn random_step(world: &mut World, context: &str) {
             let offset = world.rng.random_range(start..=end);
             expect(world.delete_start(offset), context);
         }
-        979..985 => {
+        979..982 => {
+            let size_bytes = world.log().size_bytes();
+            let retention = Retention {
+                max_age_ms: world.rng.random_bool(0.5).then_some(400),
+                max_bytes: world.rng.random_bool(0.5).then_some(size_bytes / 2),
+            };
+            world
+                .expire(&retention)
+                .unwrap_or_else(|error| panic!("{context}: {error}"));
+        }
+        982..987 => {
             expect(world.close(), context);
             world.log = None;
             let report = world.reopen(context);
@@ -75,7 +86,7 @@ fn random_step(world: &mut World, context: &str) {
             );
             world.bump_epoch();
         }
-        985..987 => world.verify(context),
+        987..989 => world.verify(context),
         _ => {
             let crash = match world.rng.random_range(0..4) {
                 0 => Crash::Process,

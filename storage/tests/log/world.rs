@@ -8,6 +8,7 @@ use ottla_storage::disk::memory::Crash;
 use ottla_storage::disk::{Disk, MemoryDisk, RecordData};
 use ottla_storage::log::{
     AppendAt, AppendError, Log, LogConfig, LogError, LogRead, OpenLog, Origin, RecoveryReport,
+    Retention,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -369,8 +370,32 @@ impl World {
         log.advance_log_start_offset(offset)?;
         self.saved.log_start_offset = offset;
         self.deleted = true;
-        self.log().delete_segments_below_log_start()?;
+        let old = self.log().delete_segments_below_log_start()?;
+        old.remove().map_err(|source| LogError::Io {
+            path: DIR.to_owned(),
+            source,
+        })?;
         Ok(())
+    }
+
+    /// Retention as a broker runs it.
+    pub(crate) fn expire(&mut self, retention: &Retention) -> Result<bool, LogError> {
+        let (flushed, now_ms) = (Offset(self.flushed), self.now_ms);
+        let Some(expired) = self.log().expired(retention, flushed, now_ms)? else {
+            return Ok(false);
+        };
+        assert!(expired.log_start_offset <= flushed);
+        // The start is in the directory's file before the log knows of it.
+        self.saved.log_start_offset = expired.log_start_offset;
+        self.deleted = true;
+        self.log()
+            .advance_log_start_offset(expired.log_start_offset)?;
+        if !self.flush(true) {
+            return Err(LogError::Poisoned);
+        }
+        // Nobody waits for the files to go; recovery removes them.
+        let _ = self.log().delete_segments_below_log_start()?;
+        Ok(true)
     }
 
     pub(crate) fn close(&mut self) -> Result<(), LogError> {
