@@ -233,11 +233,19 @@ pub fn topic_config(broker: &Broker, image: &MetadataImage, topic: &Arc<str>) ->
     )
 }
 
+/// A segment of a compacted topic is sealed before its records have waited too long.
+fn max_segment_ms(topic: &TopicConfig) -> i64 {
+    match topic.cleanup_policy.compact && topic.max_compaction_lag_ms > 0 {
+        true => topic.segment_ms.min(topic.max_compaction_lag_ms),
+        false => topic.segment_ms,
+    }
+}
+
 /// The part of it that the log needs.
 pub fn log_config(broker: &Broker, topic: &TopicConfig) -> LogConfig {
     LogConfig {
         segment_size_bytes: topic.segment_bytes,
-        segment_ms: topic.segment_ms,
+        segment_ms: max_segment_ms(topic),
         segment_index_bytes: topic.segment_index_bytes,
         index_interval_bytes: topic.index_interval_bytes,
         max_message_bytes: topic.max_message_bytes,

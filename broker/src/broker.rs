@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::cleaner::Cleaner;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::coordinators::Coordinators;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::partition::map::PartitionMap;
 use crate::producer_ids::ProducerIds;
 use crate::request_memory::RequestMemory;
+use crate::retention::Retention;
 use crate::strangers::Strangers;
 
 /// Called once with the controller's answer, after the change is durable and visible in the
@@ -67,6 +69,8 @@ pub struct Broker {
     pub log_starts: LogStarts,
     pub producer_ids: ProducerIds,
     pub coordinators: Coordinators,
+    pub retention: Retention,
+    pub cleaner: Cleaner,
     /// What the newest batches of all partitions may take in memory.
     pub tail_budget: Arc<TailBudget>,
     /// What requests that are still arriving may take.
@@ -172,6 +176,8 @@ impl Broker {
             log_starts: LogStarts::default(),
             producer_ids: ProducerIds::default(),
             coordinators: Coordinators::new(&*seams.clock, seams.images),
+            retention: Retention::default(),
+            cleaner: Cleaner::default(),
             tail_budget: TailBudget::new(tail_bytes),
             strangers: Strangers::default(),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),

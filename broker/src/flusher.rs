@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use ottla_storage::disk::Disk;
-use ottla_storage::log::WriteBack;
+use ottla_storage::log::{OldFiles, WriteBack};
 use parking_lot::Mutex;
 
 use crate::broker::Broker;
@@ -32,6 +32,8 @@ pub enum Job {
     WriteBack(WriteBack),
     /// The file of log starts, for clients that wait for it.
     LogStarts(Weak<Broker>),
+    /// Files that have left their log.
+    RemoveFiles(OldFiles),
     /// A directory that was renamed out of the way before.
     RemoveDir {
         disk: Arc<dyn Disk>,
@@ -157,6 +159,11 @@ impl FlushQueue {
                 }
             }
             Job::LogStarts(broker) => log_starts::write_for_waiting(&broker),
+            Job::RemoveFiles(old) => {
+                if let Err(error) = old.remove() {
+                    tracing::warn!(?old, %error, "files of old segments could not be removed");
+                }
+            }
             Job::RemoveDir { disk, path } => {
                 if let Err(error) = disk.remove_dir_all(&path) {
                     tracing::warn!(path, %error, "a deleted log could not be removed");

@@ -1,5 +1,5 @@
 //! What a broker does now and then without being asked: checkpoints of logs that have grown, the
-//! checkpoint files of the log directory, memory of logs that nobody uses.
+//! checkpoint files of the log directory, memory of logs that nobody uses, retention.
 //!
 //! Pure but for the small files it writes: the glue calls [`Housekeeper::run`] from a thread of its
 //! own, the simulator when its time has come.
@@ -14,6 +14,7 @@ use ottla_storage::layout::{self, LayoutError};
 
 use crate::broker::Broker;
 use crate::flusher::Job;
+use crate::retention::Keeper;
 
 /// How often grown logs are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
@@ -32,6 +33,7 @@ pub struct Housekeeper {
     next_idle: Instant,
     full_every: Duration,
     files_every: Duration,
+    keeper: Keeper,
 }
 
 impl Housekeeper {
@@ -46,6 +48,7 @@ impl Housekeeper {
             next_idle: now + IDLE_EVERY,
             full_every,
             files_every,
+            keeper: Keeper::new(broker, now),
         }
     }
 
@@ -72,7 +75,9 @@ impl Housekeeper {
                 partition.release_if_idle(now_ms);
             }
         }
-        self.next_full_checkpoint
+        let next_retention = self.keeper.run(broker, now);
+        next_retention
+            .min(self.next_full_checkpoint)
             .min(self.next_sweep)
             .min(self.next_files)
             .min(self.next_idle)
@@ -87,11 +92,12 @@ fn checkpoint_logs(broker: &Broker, step_bytes: u64) {
     }
 }
 
-/// Writes the checkpoint files of the log directory. What an offline partition had there is lost,
-/// which costs a full check of its log and nothing else.
+/// Writes the checkpoint files of the log directory; one thread at a time does. What an offline
+/// partition had there is lost, which costs a full check of its log and nothing else.
 pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
     let mut recovery_points = PartitionOffsets::new();
     let mut high_watermarks = PartitionOffsets::new();
+    let mut compacted = PartitionOffsets::new();
     for partition in broker.partitions.all() {
         let Some(marks) = partition.checkpoint_marks() else {
             continue;
@@ -100,12 +106,16 @@ pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
             continue;
         }
         let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
+        if marks.compacted_to > Offset::ZERO {
+            compacted.insert(name.clone(), marks.compacted_to);
+        }
         recovery_points.insert(name.clone(), marks.recovery_point);
         high_watermarks.insert(name, marks.high_watermark);
     }
     let disk = &*broker.log_dirs.0[0].disk;
     checkpoint::write_offsets(disk, checkpoint::RECOVERY_POINTS, &recovery_points)?;
     broker.log_starts.write(broker)?;
+    checkpoint::write_offsets(disk, checkpoint::CLEANER_OFFSETS, &compacted)?;
     checkpoint::write_offsets(disk, checkpoint::HIGH_WATERMARKS, &high_watermarks)
 }
 

@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::cleaner::CompactRefused;
 use crate::config::HttpListener;
 use crate::metrics::{GroupBounds, GroupsSample, Metrics, Observation};
 use crate::observe::report::GroupReport;
@@ -32,6 +33,7 @@ use crate::strangers::Strangers;
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 type Observer = Box<dyn Fn() -> Observation + Send + Sync>;
+type Compactor = Box<dyn Fn(&str) -> Result<usize, CompactRefused> + Send + Sync>;
 
 /// The groups of a broker, as the routes ask for them.
 pub trait GroupsView: Send + Sync {
@@ -56,6 +58,7 @@ pub struct HttpState {
     limits: Limits,
     observer: OnceLock<Observer>,
     groups: OnceLock<Box<dyn GroupsView>>,
+    compactor: OnceLock<Compactor>,
     strangers: Strangers,
 }
 
@@ -67,6 +70,7 @@ impl HttpState {
             limits,
             observer: OnceLock::new(),
             groups: OnceLock::new(),
+            compactor: OnceLock::new(),
             strangers: Strangers::default(),
         }
     }
@@ -79,6 +83,14 @@ impl HttpState {
     /// Hands in the groups, once there is a broker. Later calls are ignored.
     pub fn show_groups_of(&self, groups: impl GroupsView + 'static) {
         let _ = self.groups.set(Box::new(groups));
+    }
+
+    /// Hands in how to have a topic compacted, once there is a broker. Later calls are ignored.
+    pub fn compact_with(
+        &self,
+        compactor: impl Fn(&str) -> Result<usize, CompactRefused> + Send + Sync + 'static,
+    ) {
+        let _ = self.compactor.set(Box::new(compactor));
     }
 
     fn observation(&self) -> Observation {

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ottla_storage::log::Reason;
 use parking_lot::Mutex;
 
 use groups::{GroupCounters, GroupCounts};
@@ -46,6 +47,8 @@ pub struct Metrics {
     flushes: Histogram,
     flush_failures: AtomicU64,
     pub groups: GroupCounters,
+    /// Segments and bytes that retention gave up, by reason.
+    expired: Mutex<BTreeMap<Reason, (u64, u64)>>,
 }
 
 impl Default for Metrics {
@@ -60,6 +63,7 @@ impl Default for Metrics {
             flushes: Histogram::default(),
             flush_failures: AtomicU64::new(0),
             groups: GroupCounters::default(),
+            expired: Mutex::default(),
         }
     }
 }
@@ -114,6 +118,16 @@ impl Metrics {
         }
     }
 
+    /// Segments of one log, each with its bytes, need not be kept any more.
+    pub fn expired(&self, segments: &[(Reason, u64)]) {
+        let mut expired = self.expired.lock();
+        for (reason, size_bytes) in segments {
+            let (segments, bytes) = expired.entry(*reason).or_default();
+            *segments += 1;
+            *bytes += size_bytes;
+        }
+    }
+
     /// All counters at one moment; what is shown under several names is read here once.
     pub fn snapshot(&self) -> MetricsSnapshot {
         let requests = self.requests.iter().enumerate();
@@ -134,6 +148,7 @@ impl Metrics {
             flushes: self.flushes.snapshot(),
             flush_failures: self.flush_failures.load(Ordering::Relaxed),
             groups: self.groups.snapshot(),
+            expired: self.expired.lock().clone(),
         }
     }
 }
@@ -151,6 +166,7 @@ pub struct MetricsSnapshot {
     pub flushes: HistogramSnapshot,
     pub flush_failures: u64,
     pub groups: GroupCounts,
+    pub expired: BTreeMap<Reason, (u64, u64)>,
 }
 
 impl MetricsSnapshot {

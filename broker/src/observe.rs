@@ -56,6 +56,7 @@ pub fn observe(broker: &Broker) -> Observation {
         tail_bytes: broker.tail_budget.used_bytes() as u64,
         image_lag_records,
         image_failures,
+        cleaner: broker.cleaner.sample(),
     }
 }
 

@@ -10,9 +10,11 @@
 //! `Offline` until the broker is restarted. Offsets, epochs and batches are the log's business,
 //! the high watermark is `partition/state.rs`.
 
+mod compacting;
 mod errors;
 pub mod map;
 mod reading;
+mod retaining;
 pub mod state;
 mod writing;
 
@@ -54,6 +56,8 @@ pub enum PartitionError {
     Append(#[from] AppendError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// What a directory's checkpoint files say about a partition.
@@ -62,6 +66,7 @@ pub struct CheckpointMarks {
     pub recovery_point: Offset,
     pub log_start_offset: Offset,
     pub high_watermark: Offset,
+    pub compacted_to: Offset,
 }
 
 /// One partition of a topic, hosted and led by this broker.
@@ -89,6 +94,8 @@ struct Inner {
     /// appends ascend).
     produces: VecDeque<(Offset, Arc<ProduceWait>)>,
     config: Arc<TopicConfig>,
+    /// Where the log is to begin, once the checkpoint file says so.
+    log_start_wanted: Offset,
     /// Read or written since the last look for idle partitions.
     used: bool,
     /// Somebody is inside; true for the next one only after a panic.
@@ -161,6 +168,7 @@ impl Partition {
             fetches: Watches::default(),
             produces: VecDeque::new(),
             config,
+            log_start_wanted: Offset::ZERO,
             used: false,
             busy: false,
         };
@@ -254,7 +262,11 @@ impl Partition {
     /// `None` while offline or deleted: the directory's checkpoint files keep what they said.
     pub fn checkpoint_marks(&self) -> Option<CheckpointMarks> {
         self.with(|inner, _| match &inner.slot {
-            LogSlot::Open(log) => Some(checkpoint_marks(log, &inner.state)),
+            LogSlot::Open(log) => {
+                let mut marks = checkpoint_marks(log, &inner.state);
+                marks.log_start_offset = marks.log_start_offset.max(inner.log_start_wanted);
+                Some(marks)
+            }
             LogSlot::Closed(marks) => *marks,
             LogSlot::Offline => None,
         })
@@ -338,6 +350,7 @@ fn checkpoint_marks(log: &Log, state: &PartitionState) -> CheckpointMarks {
         recovery_point: log.checkpointed_offset(),
         log_start_offset: log.log_start_offset(),
         high_watermark: state.high_watermark(),
+        compacted_to: log.compacted_to(),
     }
 }
 

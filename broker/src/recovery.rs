@@ -48,6 +48,7 @@ pub struct Recovery {
     clean: bool,
     recovery_points: PartitionOffsets,
     log_starts: PartitionOffsets,
+    compacted: PartitionOffsets,
     tasks: Mutex<VecDeque<Task>>,
     opened: Mutex<BTreeMap<(TopicId, i32), Arc<Partition>>>,
     topics: Vec<Arc<TopicImage>>,
@@ -98,6 +99,7 @@ impl Recovery {
             clean,
             recovery_points: read(disk, checkpoint::RECOVERY_POINTS),
             log_starts,
+            compacted: read(disk, checkpoint::CLEANER_OFFSETS),
             tasks: Mutex::new(tasks),
             opened: Mutex::new(BTreeMap::new()),
             topics,
@@ -156,7 +158,10 @@ impl Recovery {
             log_start_offset: self.log_starts.get(&name).copied().unwrap_or(Offset::ZERO),
             clean: self.clean,
         };
-        let (log, report) = Log::open(disk, &dir, config, open, self.now_ms)?;
+        let (mut log, report) = Log::open(disk, &dir, config, open, self.now_ms)?;
+        if let Some(compacted_to) = self.compacted.get(&name) {
+            log.set_compacted_to(*compacted_to);
+        }
         note(&name, &report);
         Ok((log, report.checked_bytes))
     }

@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 
 use crate::boot::{self, BootError, Home};
 use crate::broker::Broker;
+use crate::cleaner::CompactRefused;
 use crate::clock::{Clock, RealClock};
 use crate::config::{Config, Listener, ListenerName, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
@@ -199,12 +200,18 @@ impl Running {
     pub fn stop(mut self) -> Result<(), StopError> {
         self.readiness.enter(Phase::Stopping);
         self.end_connections();
-        self.crews.stop();
+        self.stop_crews();
         // What was queued and not begun: write-back hints and removals; logs are closed below.
         while self.broker.flush.run_one() {}
         self.broker.coordinators.finish_images(&self.broker);
         let failed = close_logs(&self.broker);
         housekeeper::finish(&self.broker, failed)
+    }
+
+    fn stop_crews(&mut self) {
+        // A round of compaction under way is given up: what it has swapped in stays.
+        self.broker.cleaner.stop();
+        self.crews.stop();
     }
 
     fn end_connections(&mut self) {
@@ -234,7 +241,7 @@ impl Drop for Running {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
-        self.crews.stop();
+        self.stop_crews();
     }
 }
 
@@ -356,11 +363,16 @@ fn http_state(
     ))
 }
 
-/// From now on HTTP tells about this broker, for as long as it is there.
+/// From now on HTTP tells about this broker and passes wishes on, for as long as it is there.
 fn show(shown: &HttpState, broker: &Arc<Broker>) {
     let observed = Arc::downgrade(broker);
     shown.observe_with(move || observed.upgrade().map(|b| observe(&b)).unwrap_or_default());
     shown.show_groups_of(GroupsOf(Arc::downgrade(broker)));
+    let asked = Arc::downgrade(broker);
+    shown.compact_with(move |topic| {
+        let broker = asked.upgrade().ok_or(CompactRefused::UnknownTopic)?;
+        broker.cleaner.compact_topic(&broker, topic)
+    });
 }
 
 /// Opens all logs, in as many threads as configured when there are enough to share.
@@ -422,6 +434,7 @@ struct Crews {
     images: Crew,
     flushers: Crew,
     housekeeper: Crew,
+    cleaner: Crew,
 }
 
 impl Crews {
@@ -471,6 +484,7 @@ impl Crews {
             images: Crew::new(),
             flushers,
             housekeeper: Crew::new(),
+            cleaner: Crew::new(),
         })
     }
 
@@ -480,12 +494,14 @@ impl Crews {
         self.flushers.stop();
         self.housekeeper.stop();
         self.images.stop();
+        self.cleaner.stop();
     }
 
     /// Those that work on opened logs.
     fn after_recovery(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
         self.housekeeper(broker)?;
         self.images(broker)?;
+        self.cleaner(broker)?;
         self.groups(broker)
     }
 
@@ -515,7 +531,27 @@ impl Crews {
         self.groups.add("groups", work).map_err(StartError::Threads)
     }
 
+    /// Compaction, out of everybody's way: it gets what time the other threads leave.
+    fn cleaner(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        let bell = self.cleaner.bell();
+        broker.cleaner.on_request(move || bell.ring());
+        let broker = Arc::clone(broker);
+        let mut began = false;
+        let work = move || {
+            if !std::mem::replace(&mut began, true) {
+                threads::lower_priority();
+            }
+            let mut pause = |wait| threads::pause(wait, || broker.cleaner.is_stopping());
+            Some(broker.cleaner.run(&broker, &mut pause))
+        };
+        self.cleaner
+            .add("cleaner", work)
+            .map_err(StartError::Threads)
+    }
+
     fn housekeeper(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        let bell = self.housekeeper.bell();
+        broker.retention.on_discard(move || bell.ring());
         let broker = Arc::clone(broker);
         let mut housekeeper = Housekeeper::new(&broker, broker.clock.now());
         let work = move || Some(housekeeper.run(&broker, broker.clock.now()));

@@ -43,6 +43,10 @@ impl ClientArgs {
         Cluster::connect(self.options()?)
     }
 
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     fn options(&self) -> Outcome<ClientOptions> {
         let mut properties = BTreeMap::new();
         if let Some(path) = &self.command_config {

@@ -17,6 +17,7 @@ const COMMANDS: &[&[&str]] = &[
     &["topic", "alter"],
     &["topic", "trim"],
     &["topic", "config"],
+    &["topic", "compact"],
     &["group", "list"],
     &["group", "describe"],
     &["group", "lag"],

@@ -66,8 +66,6 @@ mod why {
     pub(super) const TOKENS: &str = "delegation tokens are not served yet";
     pub(super) const TIERING: &str = "tiered storage is not served yet";
     pub(super) const QUOTAS: &str = "quotas are not served yet";
-    pub(super) const RETENTION: &str = "retention by time and size does not run yet";
-    pub(super) const CLEANER: &str = "log compaction does not run yet";
     pub(super) const THREADS: &str =
         "threads are sized by ottla.worker.threads and ottla.io.threads";
     pub(super) const PURGATORY: &str = "parked requests are forgotten as soon as they are answered";

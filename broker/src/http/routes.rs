@@ -1,6 +1,6 @@
-//! The routes: `/live`, `/ready`, `/health`, `/metrics`, `/admin/consumer-groups/{group}` and
-//! `/api/v1/log-levels`. Each handler reads shared state and answers; none of them waits for the
-//! broker.
+//! The routes: `/live`, `/ready`, `/health`, `/metrics`, `/admin/consumer-groups/{group}`,
+//! `/admin/topics/{topic}/compact` and `/api/v1/log-levels`. Each handler reads shared state, or
+//! leaves a wish, and answers; none of them waits for the broker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::readiness::Phase;
 use super::{HttpState, Limits, process};
+use crate::cleaner::CompactRefused;
 use crate::logging::{self, LogLevels};
 use crate::metrics::{self, Detail, GroupBounds, Observation};
 use crate::observe::report::GroupReport;
@@ -32,6 +33,7 @@ const PATHS: &[&str] = &[
     "/metrics",
     "/admin/consumer-groups/{group}",
     "/api/v1/log-levels",
+    "/admin/topics/{topic}/compact",
 ];
 
 pub(super) fn router(state: Arc<HttpState>) -> Router {
@@ -43,6 +45,7 @@ pub(super) fn router(state: Arc<HttpState>) -> Router {
         .route("/metrics", get(metrics_text))
         .route("/admin/consumer-groups/{group}", get(consumer_group))
         .route("/api/v1/log-levels", get(log_levels).put(set_log_levels))
+        .route("/admin/topics/{topic}/compact", post(compact))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -200,6 +203,35 @@ async fn consumer_group(
         let detail = format!("this broker coordinates no group {shown}");
         Problem::new(StatusCode::NOT_FOUND, detail)
     })
+}
+
+/// Has a topic compacted soon: 202 with how many partitions of it are here. The body is ignored.
+async fn compact(
+    State(state): State<Arc<HttpState>>,
+    Path(topic): Path<String>,
+) -> Result<Response, Problem> {
+    let compactor = state.compactor.get().filter(|_| state.readiness.is_ready());
+    let Some(compactor) = compactor else {
+        let detail = "the broker does not serve topics yet, or not any more";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    };
+    match compactor(&topic) {
+        Ok(partitions) => {
+            let body = json!({ "topic": topic, "partitions": partitions, "status": "accepted" });
+            Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+        }
+        Err(refused) => {
+            let status = match refused {
+                CompactRefused::UnknownTopic => StatusCode::NOT_FOUND,
+                CompactRefused::NotCompacted | CompactRefused::Disabled => StatusCode::CONFLICT,
+            };
+            let shown: String = topic.chars().take(255).collect();
+            Err(Problem::new(
+                status,
+                format!("{shown} is not compacted: {refused}"),
+            ))
+        }
+    }
 }
 
 async fn log_levels() -> Json<BTreeMap<String, &'static str>> {

@@ -249,3 +249,34 @@ async fn a_stop_ends_idle_connections_and_frees_the_port() {
     assert!(started.elapsed() < STOP_PATIENCE);
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn compaction_is_accepted_for_topics_that_have_it_and_refused_with_the_reason() {
+    let (server, state) = start().await;
+    let compact = async |topic: &str| {
+        let head = "HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let request = format!("POST /admin/topics/{topic}/compact {head}");
+        ask(&server, &request).await
+    };
+    state.compact_with(|topic| match topic {
+        "kept" => Ok(3),
+        "deleted" => Err(CompactRefused::NotCompacted),
+        _ => Err(CompactRefused::UnknownTopic),
+    });
+    assert_eq!(
+        compact("kept").await.status,
+        503,
+        "not before the broker is ready"
+    );
+    state.readiness.enter(Phase::Ready);
+    let accepted = compact("kept").await;
+    assert_eq!(accepted.status, 202);
+    assert_eq!(accepted.json()["partitions"], 3);
+    let refused = compact("deleted").await;
+    assert_eq!(refused.status, 409);
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("cleanup.policy"), "{detail}");
+    assert_eq!(compact("nope").await.status, 404);
+    assert_eq!(get(&server, "/admin/topics/kept/compact").await.status, 405);
+    server.stop().await;
+}

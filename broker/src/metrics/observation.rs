@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::PartitionCounts;
+use crate::cleaner::CleanerSample;
 
 /// One partition as this broker knows it, hosted here or not.
 #[derive(Clone, Debug)]
@@ -100,6 +101,7 @@ pub struct Observation {
     /// Committed records of groups that are not in their images.
     pub image_lag_records: u64,
     pub image_failures: u64,
+    pub cleaner: CleanerSample,
 }
 
 /// This process at one moment, as the system sees it.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_coordinator::turn::{RebalanceCause, RemovalCause};
+use ottla_storage::log::Reason;
 
 use super::exposition::{Gathered, Samples};
 use super::histogram::HistogramSnapshot;
@@ -696,6 +697,130 @@ pub const METRICS: &[Metric] = &[
         NONE,
         "Syncs that failed; each takes a partition offline until the broker is restarted.",
         |gathered, samples| samples.add_count(&[], gathered.counters.flush_failures),
+    ),
+    row(
+        Counter,
+        "ottla_retention_segments_total",
+        "segments",
+        &["reason"],
+        "Segments that retention gave up: because of their age, of the log's size, or of a log start \
+        behind them.",
+        |gathered, samples| {
+            for reason in Reason::ALL {
+                let expired = gathered.counters.expired.get(&reason);
+                samples.add_count(
+                    &[reason.name()],
+                    expired.map_or(0, |(segments, _)| *segments),
+                );
+            }
+        },
+    ),
+    row(
+        Counter,
+        "ottla_retention_bytes_total",
+        "bytes",
+        &["reason"],
+        "Bytes of those segments.",
+        |gathered, samples| {
+            for reason in Reason::ALL {
+                let expired = gathered.counters.expired.get(&reason);
+                samples.add_count(&[reason.name()], expired.map_or(0, |(_, bytes)| *bytes));
+            }
+        },
+    ),
+    row(
+        Counter,
+        "ottla_compaction_rounds_total",
+        "rounds",
+        NONE,
+        "Rounds of compaction that came to their end.",
+        |gathered, samples| samples.add_count(&[], gathered.observation.cleaner.rounds),
+    ),
+    row(
+        Counter,
+        "ottla_compaction_failures_total",
+        "rounds",
+        NONE,
+        "Rounds of compaction that ended with an error.",
+        |gathered, samples| samples.add_count(&[], gathered.observation.cleaner.failures),
+    ),
+    row(
+        Counter,
+        "ottla_compaction_read_bytes_total",
+        "bytes",
+        NONE,
+        "Bytes that compaction read.",
+        |gathered, samples| samples.add_count(&[], gathered.observation.cleaner.read_bytes),
+    ),
+    row(
+        Counter,
+        "ottla_compaction_written_bytes_total",
+        "bytes",
+        NONE,
+        "Bytes that compaction wrote.",
+        |gathered, samples| samples.add_count(&[], gathered.observation.cleaner.written_bytes),
+    ),
+    row(
+        Counter,
+        "ottla_compaction_records_read_total",
+        "records",
+        NONE,
+        "Records that compaction looked at while it wrote segments anew.",
+        |gathered, samples| samples.add_count(&[], gathered.observation.cleaner.records_read),
+    ),
+    row(
+        Counter,
+        "ottla_compaction_records_kept_total",
+        "records",
+        NONE,
+        "Records of those that stayed.",
+        |gathered, samples| samples.add_count(&[], gathered.observation.cleaner.records_kept),
+    ),
+    row(
+        Counter,
+        "ottla_compaction_unreadable_batches_total",
+        "batches",
+        NONE,
+        "Batches that compaction kept as they are because their records cannot be read.",
+        |gathered, samples| samples.add_count(&[], gathered.observation.cleaner.unreadable),
+    ),
+    row(
+        Gauge,
+        "ottla_compaction_uncleanable_partitions",
+        "partitions",
+        NONE,
+        "Logs that compaction leaves alone because their bytes contradict themselves.",
+        |gathered, samples| samples.add(&[], gathered.observation.cleaner.uncleanable as f64),
+    ),
+    row(
+        Gauge,
+        "kafka_log_logcleanermanager_uncleanable_partitions_count",
+        "partitions",
+        NONE,
+        "The same under the name of the JMX exporter.",
+        |gathered, samples| samples.add(&[], gathered.observation.cleaner.uncleanable as f64),
+    ),
+    row(
+        Gauge,
+        "kafka_log_logcleanermanager_max_dirty_percent",
+        "percent",
+        NONE,
+        "Share of bytes that are not compacted, of the log where it is largest.",
+        |gathered, samples| {
+            let percent = gathered.observation.cleaner.max_dirty_percent;
+            samples.add(&[], percent as f64);
+        },
+    ),
+    row(
+        Gauge,
+        "ottla_compaction_last_round_seconds",
+        "seconds",
+        NONE,
+        "Time that the last round of compaction took.",
+        |gathered, samples| {
+            let took_ms = gathered.observation.cleaner.last_round_ms;
+            samples.add(&[], took_ms as f64 / 1_000.0);
+        },
     ),
     row(
         Gauge,

@@ -53,6 +53,10 @@ fn observation() -> Observation {
         is_active_controller: true,
         fetch_sessions: 3,
         groups: groups(),
+        cleaner: crate::cleaner::CleanerSample {
+            uncleanable: 2,
+            ..crate::cleaner::CleanerSample::default()
+        },
         tail_bytes: 11,
         image_lag_records: 12,
         image_failures: 13,

@@ -16,6 +16,7 @@ impl ToErrorCode for PartitionError {
             PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
             PartitionError::Append(error) => error.error_code(),
             PartitionError::Read(error) => error.error_code(),
+            PartitionError::Log(error) => error.error_code(),
         }
     }
 }

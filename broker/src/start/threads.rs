@@ -44,6 +44,34 @@ impl Bell {
     }
 }
 
+/// What the niceness of a thread in the background is; 19 is the most.
+const BACKGROUND_NICENESS: i32 = 10;
+/// How long a pause goes on after it may end.
+const PAUSE_STEP: Duration = Duration::from_millis(100);
+
+/// The calling thread gets out of the way of all others.
+pub(super) fn lower_priority() {
+    // On Linux "this process" means the calling thread.
+    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICENESS) {
+        tracing::debug!(%error, "a background thread keeps its priority");
+    }
+}
+
+/// Waits so long, or until `ended`; false then.
+pub(super) fn pause(wait: Duration, ended: impl Fn() -> bool) -> bool {
+    let mut left = wait;
+    while !left.is_zero() {
+        if ended() {
+            return false;
+        }
+        let step = left.min(PAUSE_STEP);
+        #[allow(clippy::disallowed_methods)] // a thread of its own, which nobody waits for
+        std::thread::sleep(step);
+        left -= step;
+    }
+    true
+}
+
 /// Threads that share a bell and end together.
 pub(super) struct Crew {
     bell: Arc<Bell>,

@@ -1,7 +1,8 @@
 //! `ottla topic`: create, list, describe, delete, alter, trim and configure topics, on any Kafka
-//! cluster.
+//! cluster; and have them compacted, by an Ottla broker.
 
 mod change;
+mod compact;
 mod configure;
 mod create;
 mod describe;
@@ -36,6 +37,8 @@ pub(crate) enum TopicCommand {
     Trim(trim::TrimArgs),
     /// Show or change the configuration of a topic
     Config(configure::ConfigArgs),
+    /// Have a compacted topic compacted now (an Ottla broker, over HTTP)
+    Compact(compact::CompactArgs),
 }
 
 pub(crate) fn run(command: TopicCommand, client: &ClientArgs) -> Outcome {
@@ -47,6 +50,7 @@ pub(crate) fn run(command: TopicCommand, client: &ClientArgs) -> Outcome {
         TopicCommand::Alter(args) => change::alter(&args, client),
         TopicCommand::Trim(args) => trim::run(&args, client),
         TopicCommand::Config(args) => configure::run(&args, client),
+        TopicCommand::Compact(args) => compact::run(&args, client),
     }
 }
 

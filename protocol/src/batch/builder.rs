@@ -266,7 +266,7 @@ impl BatchBuilder {
         header.put_i16(self.attributes | self.compression as i16);
         let last_offset_delta = self
             .last_offset_delta_given
-            .unwrap_or(self.last_offset_delta.max(0));
+            .unwrap_or_else(|| self.last_offset_delta.max(0));
         header.put_i32(last_offset_delta);
         header.put_i64(self.base_timestamp.unwrap_or(-1));
         let max_timestamp = self.max_timestamp_given.unwrap_or(self.max_timestamp);

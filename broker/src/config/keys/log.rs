@@ -51,14 +51,16 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(0)
     .cluster_wide()
-    .without_effect(why::CLEANER),
+    .sets(|c, v| c.log_cleaner_backoff_ms = v.integer().unsigned_abs()),
     long(
         "log.cleaner.dedupe.buffer.size",
         "134217728",
         "Memory of all cleaners for the keys they compare.",
     )
     .cluster_wide()
-    .without_effect(why::CLEANER),
+    .sets(|c, v| {
+        c.log_cleaner_dedupe_buffer_size = usize::try_from(v.integer()).unwrap_or(0);
+    }),
     long(
         "log.cleaner.delete.retention.ms",
         "86400000",
@@ -72,14 +74,14 @@ pub(super) const KEYS: &[Key] = &[
         "true",
         "Whether compacted topics are compacted.",
     )
-    .without_effect(why::CLEANER),
+    .sets(|c, v| c.log_cleaner_enable = v.boolean()),
     double(
         "log.cleaner.io.buffer.load.factor",
         "0.9",
         "How full a cleaner's key buffer may get.",
     )
     .cluster_wide()
-    .without_effect(why::CLEANER),
+    .sets(|c, v| c.log_cleaner_io_buffer_load_factor = v.double()),
     int(
         "log.cleaner.io.buffer.size",
         "524288",
@@ -87,14 +89,14 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(0)
     .cluster_wide()
-    .without_effect(why::CLEANER),
+    .sets(|c, v| c.log_cleaner_io_buffer_size = v.usize()),
     double(
         "log.cleaner.io.max.bytes.per.second",
         "1.7976931348623157E308",
         "Most bytes per second that cleaners read and write.",
     )
     .cluster_wide()
-    .without_effect(why::CLEANER),
+    .sets(|c, v| c.log_cleaner_io_max_bytes_per_second = v.double()),
     long(
         "log.cleaner.max.compaction.lag.ms",
         "9223372036854775807",
@@ -119,10 +121,14 @@ pub(super) const KEYS: &[Key] = &[
     .at_least(0)
     .cluster_wide()
     .topic_default(),
-    int("log.cleaner.threads", "1", "Threads that compact.")
-        .at_least(0)
-        .cluster_wide()
-        .without_effect(why::CLEANER),
+    int(
+        "log.cleaner.threads",
+        "1",
+        "Threads that compact; here one does, whatever the number, and none with 0.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .sets(|c, v| c.log_cleaner_threads = v.i32()),
     list(
         "log.cleanup.policy",
         "delete",
@@ -248,7 +254,7 @@ pub(super) const KEYS: &[Key] = &[
         "Time between checks for expired segments.",
     )
     .at_least(1)
-    .without_effect(why::RETENTION),
+    .sets(|c, v| c.log_retention_check_interval_ms = v.integer().unsigned_abs()),
     int(
         "log.retention.hours",
         "168",

@@ -115,8 +115,7 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .at_least(0)
     .synonyms(&[("log.cleaner.delete.retention.ms", 1)])
-    .sets_topic(|t, v| t.delete_retention_ms = v.integer())
-    .idle(why::CLEANER),
+    .sets_topic(|t, v| t.delete_retention_ms = v.integer()),
     long(
         "file.delete.delay.ms",
         "60000",
@@ -124,8 +123,7 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .at_least(0)
     .synonyms(&[("log.segment.delete.delay.ms", 1)])
-    .sets_topic(|t, v| t.file_delete_delay_ms = v.integer())
-    .idle(why::RETENTION),
+    .sets_topic(|t, v| t.file_delete_delay_ms = v.integer()),
     long(
         "flush.messages",
         "9223372036854775807",
@@ -191,8 +189,7 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .at_least(1)
     .synonyms(&[("log.cleaner.max.compaction.lag.ms", 1)])
-    .sets_topic(|t, v| t.max_compaction_lag_ms = v.integer())
-    .idle(why::CLEANER),
+    .sets_topic(|t, v| t.max_compaction_lag_ms = v.integer()),
     int(
         "max.message.bytes",
         "1048588",
@@ -237,8 +234,7 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .between_doubles(0.0, 1.0)
     .synonyms(&[("log.cleaner.min.cleanable.ratio", 1)])
-    .sets_topic(|t, v| t.min_cleanable_dirty_ratio = v.double())
-    .idle(why::CLEANER),
+    .sets_topic(|t, v| t.min_cleanable_dirty_ratio = v.double()),
     long(
         "min.compaction.lag.ms",
         "0",
@@ -246,8 +242,7 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .at_least(0)
     .synonyms(&[("log.cleaner.min.compaction.lag.ms", 1)])
-    .sets_topic(|t, v| t.min_compaction_lag_ms = v.integer())
-    .idle(why::CLEANER),
+    .sets_topic(|t, v| t.min_compaction_lag_ms = v.integer()),
     int(
         "min.insync.replicas",
         "1",
@@ -303,8 +298,7 @@ pub const TOPIC_KEYS: &[Key] = &[
         "Bytes of a partition that are kept; -1 for all.",
     )
     .synonyms(&[("log.retention.bytes", 1)])
-    .sets_topic(|t, v| t.retention_bytes = limit(v))
-    .idle(why::RETENTION),
+    .sets_topic(|t, v| t.retention_bytes = limit(v)),
     long(
         "retention.ms",
         "604800000",
@@ -316,8 +310,7 @@ pub const TOPIC_KEYS: &[Key] = &[
         ("log.retention.minutes", MINUTE_MS),
         ("log.retention.hours", HOUR_MS),
     ])
-    .sets_topic(|t, v| t.retention_ms = limit(v))
-    .idle(why::RETENTION),
+    .sets_topic(|t, v| t.retention_ms = limit(v)),
     int("segment.bytes", "1073741824", "Largest segment.")
         .at_least(1_048_576)
         .synonyms(&[("log.segment.bytes", 1)])

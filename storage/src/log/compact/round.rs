@@ -366,32 +366,9 @@ impl Compaction {
         let (mut counts, mut aborted) = (Counts::default(), Vec::new());
         let mut changed = group.len() > 1;
         for at in group.clone() {
-            let mut reader = Reader::open(self, at)?;
-            while reader.advance(pace, &mut self.stats)? {
-                let batch = reader.batch()?;
-                let ends_output = at == last && reader.at_end();
-                let mut rewrite = Rewrite {
-                    map: &self.map,
-                    latest: self.latest,
-                    producers: &self.producers,
-                    transactions: &mut self.transactions,
-                    now_ms: self.limits.now_ms,
-                    delete_retention_ms: self.limits.delete_retention_ms,
-                    counts: &mut counts,
-                    aborted: &mut aborted,
-                };
-                let decision = rewrite
-                    .decide(batch, ends_output)
-                    .map_err(|_| reader.unknown_abort())?;
-                match decision {
-                    Decision::Copy => output.push(batch.header(), batch.bytes(), pace)?,
-                    Decision::Drop => changed = true,
-                    Decision::Replace(batch) => {
-                        changed = true;
-                        output.push(batch.header(), batch.bytes(), pace)?;
-                    }
-                }
-            }
+            let last = at == last;
+            changed |=
+                self.rewrite_source(at, last, &mut output, &mut counts, &mut aborted, pace)?;
         }
         self.stats.records_read += counts.records_read;
         self.stats.records_kept += counts.records_kept;
@@ -404,8 +381,8 @@ impl Compaction {
         let extents: Vec<Extent> = self.sources[group].iter().map(|one| one.extent).collect();
         let modified = extents
             .last()
-            .map(|last| self.modified_ms(last.base_offset));
-        let (file, size_bytes, index) = output.finish(aborted, modified.flatten(), pace)?;
+            .and_then(|last| self.modified_ms(last.base_offset));
+        let (file, size_bytes, index) = output.finish(aborted, modified, pace)?;
         Ok(Some(Rewritten {
             file,
             extents,
@@ -413,6 +390,43 @@ impl Compaction {
             index,
             truncations: self.truncations,
         }))
+    }
+
+    /// True when anything of it was dropped or replaced. `is_last`: nothing follows in the output.
+    fn rewrite_source(
+        &mut self,
+        at: usize,
+        is_last: bool,
+        output: &mut Output,
+        counts: &mut Counts,
+        aborted: &mut Vec<AbortedTransaction>,
+        pace: Pace<'_>,
+    ) -> Result<bool, CompactionError> {
+        let mut reader = Reader::open(self, at)?;
+        let mut changed = false;
+        while reader.advance(pace, &mut self.stats)? {
+            let batch = reader.batch()?;
+            let mut rewrite = Rewrite {
+                map: &self.map,
+                latest: self.latest,
+                producers: &self.producers,
+                transactions: &mut self.transactions,
+                now_ms: self.limits.now_ms,
+                delete_retention_ms: self.limits.delete_retention_ms,
+                counts,
+                aborted,
+            };
+            let decision = rewrite.decide(batch, is_last && reader.at_end());
+            match decision.map_err(|_| reader.unknown_abort())? {
+                Decision::Copy => output.push(batch.header(), batch.bytes(), pace)?,
+                Decision::Drop => changed = true,
+                Decision::Replace(batch) => {
+                    changed = true;
+                    output.push(batch.header(), batch.bytes(), pace)?;
+                }
+            }
+        }
+        Ok(changed)
     }
 
     fn modified_ms(&self, base: Offset) -> Option<i64> {
