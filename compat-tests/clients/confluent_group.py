@@ -47,7 +47,9 @@ def commit(note=None):
 def assigned(consumer, partitions):
     if "seek_ms" in OPT:
         times = [TopicPartition(TOPIC, p.partition, int(OPT["seek_ms"])) for p in partitions]
-        consumer.assign(consumer.offsets_for_times(times, TIMEOUT_S))
+        found = consumer.offsets_for_times(times, TIMEOUT_S)
+        one_by_one = OPT.get("protocol") == "consumer"
+        (consumer.incremental_assign if one_by_one else consumer.assign)(found)
     agent.say("assigned", partitions=[p.partition for p in partitions])
 
 

@@ -22,7 +22,7 @@ const consumer = new Consumer({
         heartbeatInterval: Number(options.heartbeat_ms),
         rebalanceTimeout: 20_000, // it must not be below the session timeout
       }
-    : { groupProtocol: 'consumer', rebalanceTimeout: 20_000 }),
+    : { groupProtocol: 'consumer' }),
 })
 const position = new Map() // partition -> the offset after the last record that was delivered
 const owned = () => (consumer.assignments ?? []).find((a) => a.topic === topic)?.partitions ?? []

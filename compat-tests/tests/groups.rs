@@ -8,7 +8,7 @@ use libtest_mimic::Arguments;
 use ottla_compat_tests::broker::Broker;
 use ottla_compat_tests::groups::Stage;
 use ottla_compat_tests::groups::clients::{GROUP_CLIENTS, GroupClient};
-use ottla_compat_tests::groups::scenarios::GroupScenario;
+use ottla_compat_tests::groups::scenarios::{BROKERS_SESSION, GroupScenario};
 use ottla_compat_tests::harness::{self, Cell, Plan};
 use std::process::ExitCode;
 
@@ -19,7 +19,16 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     harness::run(&arguments, plan(), || {
-        Broker::from_environment(|settings| settings.with("group.initial.rebalance.delay.ms", 0))
+        let session_ms = BROKERS_SESSION.as_millis();
+        Broker::from_environment(|settings| {
+            settings
+                .with("group.initial.rebalance.delay.ms", 0)
+                // Members of the new protocol have the broker's times.
+                .with("group.consumer.min.session.timeout.ms", session_ms)
+                .with("group.consumer.session.timeout.ms", session_ms)
+                .with("group.consumer.min.heartbeat.interval.ms", 400)
+                .with("group.consumer.heartbeat.interval.ms", 400)
+        })
     })
 }
 

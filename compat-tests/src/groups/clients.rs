@@ -56,6 +56,9 @@ const USUAL: GroupClient = GroupClient {
     deletes_groups: true,
 };
 
+/// The protocol of KIP-848, where the broker assigns.
+const NEW_PROTOCOL: &[(&str, &str)] = &[("protocol", "consumer")];
+
 const EAGER: &[GroupScenario] = &[
     Start, Resume, Metadata, SeekTime, Rebalance, Static, Killed, Deleted,
 ];
@@ -97,11 +100,30 @@ pub const GROUP_CLIENTS: &[GroupClient] = &[
         ..USUAL
     },
     GroupClient {
+        name: "confluent-consumer",
+        title: "confluent-kafka for Python 2.16.1, `group.protocol=consumer`",
+        how: "the same program with the new protocol",
+        missing: || python_missing("confluent_kafka"),
+        command: |options| python("confluent_group.py", options),
+        options: NEW_PROTOCOL,
+        ..USUAL
+    },
+    GroupClient {
         name: "java",
         title: "Apache Kafka's Java consumer 4.3.0",
         how: "from Maven Central; `compat-tests/clients/GroupMember.java`",
         missing: || java_missing("java"),
         command: |options| java("java", &cache().join("kafka/cp"), options),
+        ..USUAL
+    },
+    GroupClient {
+        name: "java-consumer",
+        title: "Apache Kafka's Java consumer 4.3.0, `group.protocol=consumer`",
+        how: "the same program with the new protocol (KIP-848); a static member is closed, not \
+              killed, because it must leave its name free",
+        missing: || java_missing("java"),
+        command: |options| java("java", &cache().join("kafka/cp"), options),
+        options: NEW_PROTOCOL,
         ..USUAL
     },
     GroupClient {
@@ -156,12 +178,44 @@ pub const GROUP_CLIENTS: &[GroupClient] = &[
         ..USUAL
     },
     GroupClient {
+        name: "platformatic-consumer",
+        title: "@platformatic/kafka 1.35.0, `groupProtocol: 'consumer'`",
+        how: "the same program with the new protocol",
+        scenarios: &[Start, Resume, SeekTime, Rebalance, Killed, Deleted],
+        missing: || node_missing("@platformatic/kafka"),
+        command: |options| node("platformatic_group.mjs", options),
+        options: NEW_PROTOCOL,
+        strict: false,
+        ..USUAL
+    },
+    GroupClient {
         name: "franz-go",
         title: "franz-go 1.22.3",
         how: "a Go module; `compat-tests/clients/go/franz/main.go`",
         missing: || go_missing("franz"),
         command: |options| program(&go_program("franz"), options),
         // `NoResetOffset` means an offset out of range only.
+        has_none: false,
+        ..USUAL
+    },
+    GroupClient {
+        name: "franz-go-consumer",
+        title: "franz-go 1.22.3, `ServerSideBalancer`",
+        how: "the same program with the new protocol; as a static member it does not free its name \
+              when it closes",
+        scenarios: &[
+            Start,
+            Resume,
+            Metadata,
+            SeekTime,
+            Rebalance,
+            Cooperative,
+            Killed,
+            Deleted,
+        ],
+        missing: || go_missing("franz"),
+        command: |options| program(&go_program("franz"), options),
+        options: NEW_PROTOCOL,
         has_none: false,
         ..USUAL
     },
@@ -189,6 +243,13 @@ pub const GROUP_CLIENTS: &[GroupClient] = &[
         ..USUAL
     },
 ];
+
+impl GroupClient {
+    /// Whether the broker assigns, and sets the timeouts.
+    pub fn has_new_protocol(&self) -> bool {
+        self.options.contains(&NEW_PROTOCOL[0])
+    }
+}
 
 fn with_options(command: &mut Command, options: &Options<'_>) {
     for (key, value) in options {
