@@ -154,6 +154,7 @@ impl ConsumerGroup {
         }
         let until_ms = now_ms.saturating_add(i64::from(plan.session_timeout_ms));
         self.hear_of(timers, &plan.member_id, until_ms);
+        self.forget_classic(&plan.member_id);
     }
 }
 

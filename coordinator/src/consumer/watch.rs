@@ -106,6 +106,14 @@ impl ConsumerGroup {
         timers.add(at_ms, &self.id, Kind::MemberSync(member_id.to_owned()));
     }
 
+    /// The member speaks the new protocol: it neither joins nor syncs any more.
+    pub(super) fn forget_classic(&mut self, member_id: &str) {
+        if let Some(watch) = self.watches.get_mut(member_id) {
+            watch.join_ms = None;
+            watch.sync_ms = None;
+        }
+    }
+
     pub(super) fn synced(&mut self, member_id: &str) {
         if let Some(watch) = self.watches.get_mut(member_id) {
             watch.sync_ms = None;
