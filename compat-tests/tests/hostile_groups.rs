@@ -566,15 +566,14 @@ fn a_clock_that_jumps_ends_no_session() -> Result<()> {
     undisturbed(&mut broker, |bootstrap| {
         let mut raw = Raw::connect(bootstrap)?;
         let member = group::alone(&mut raw, &Who::in_group("jumps"), &Join::default())?;
-        let mut read = 0;
-        for (text, hours) in [("+3600", 1), ("-3600", -1), ("+0", 0)] {
+        let jumps = [("+3600", 1), ("-3600", -1), ("+0", 0)];
+        for (at, (text, hours)) in (0..).zip(jumps) {
             std::fs::write(&offset, text)?;
             let real_ms = std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)?
                 .as_millis() as i64;
             client::produce(bootstrap, "clock", 0, &[client::value_record(b"x")], &[])?;
-            let record = client::consume(bootstrap, "clock", 0, read, 1)?.remove(0);
-            read += 1;
+            let record = client::consume(bootstrap, "clock", 0, at, 1)?.remove(0);
             let ahead_ms = record.timestamp_ms.unwrap_or_default() - real_ms;
             ensure!(
                 (ahead_ms - hours * 3_600_000).abs() < 600_000,

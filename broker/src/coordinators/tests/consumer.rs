@@ -46,11 +46,13 @@ fn owning(
     request.with_topic_partitions(Some(vec![owned]))
 }
 
+type Assigned = Vec<(Uuid, Vec<i32>)>;
+
 /// Error, epoch, and what is assigned; `None`: unchanged.
 fn told(
     broker: &TestBroker,
     request: ConsumerGroupHeartbeatRequest,
-) -> (i16, i32, Option<Vec<(Uuid, Vec<i32>)>>) {
+) -> (i16, i32, Option<Assigned>) {
     let response = broker.call(1, request);
     let assigned = response.assignment.map(|assignment| {
         let topics = assignment.topic_partitions.into_iter();
