@@ -143,6 +143,11 @@ impl Member {
                     continue;
                 }
                 REBALANCE_IN_PROGRESS => continue,
+                // Its coordinator is still being loaded.
+                14..=16 => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
                 code => bail!("join: error {code}"),
             }
             self.id = joined.member_id.clone();
