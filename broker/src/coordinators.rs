@@ -9,6 +9,7 @@
 //! counted since: sessions do not end because somebody set the clock.
 
 mod events;
+mod gather;
 mod images;
 mod journal;
 mod load;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use ottla_coordinator::command::{DescribedConsumerGroup, Refusal};
 use ottla_coordinator::records::partition_of;
+use ottla_coordinator::turn::GroupEvent;
 use ottla_coordinator::{Answer, GroupCoordinator, Token, Turn};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::types::Offset;
@@ -35,6 +37,8 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
+pub use gather::Committed;
+use gather::{Gathered, Written};
 use images::Images;
 use journal::LogJournal;
 use load::Loaded;
@@ -53,10 +57,22 @@ pub struct Shard {
 struct Inner {
     machine: GroupCoordinator,
     waiting: BTreeMap<Token, Arc<Slot>>,
+    /// Commits for when that is committed; see `gather.rs`.
+    gathered: Option<Gathered>,
     /// The end of what the machine has written.
     end: Offset,
     /// False once the partition is gone.
     open: bool,
+}
+
+/// What a turn leaves to be done without the shard's lock.
+#[derive(Default)]
+struct After {
+    answered: Vec<(Arc<Slot>, Answer, Offset)>,
+    written: Option<Written>,
+    events: Vec<GroupEvent>,
+    deadline_ms: Option<i64>,
+    wrote: bool,
 }
 
 /// What a turn gave back, and up to where its partition must be committed before it counts.
@@ -135,6 +151,7 @@ impl Coordinators {
                 inner: Mutex::new(Inner {
                     machine,
                     waiting: BTreeMap::new(),
+                    gathered: None,
                     end,
                     open: true,
                 }),
@@ -158,7 +175,11 @@ impl Coordinators {
             let mut inner = shard.inner.lock();
             inner.open = false;
             let waiting = std::mem::take(&mut inner.waiting);
+            let gathered = inner.gathered.take();
             drop(inner);
+            if let Some(gathered) = gathered {
+                gathered.fire();
+            }
             for slot in waiting.into_values() {
                 slot.waiter().fire();
             }
@@ -221,6 +242,25 @@ impl Coordinators {
         waits: Option<(Token, Arc<Slot>)>,
         command: impl FnOnce(&mut GroupCoordinator, &mut Turn<'_>) -> T,
     ) -> Turned<T> {
+        let (mut inner, mut after) = (shard.inner.lock(), After::default());
+        self.settle(broker, shard, &mut inner, now, &mut after);
+        inner.waiting.extend(waits);
+        let result = self.in_turn(broker, shard, &mut inner, now, &mut after, command);
+        let end = inner.end;
+        drop(inner);
+        self.carry_out(broker, shard, after);
+        Turned { result, end }
+    }
+
+    fn in_turn<T>(
+        &self,
+        broker: &Broker,
+        shard: &Shard,
+        inner: &mut Inner,
+        now: Instant,
+        after: &mut After,
+        command: impl FnOnce(&mut GroupCoordinator, &mut Turn<'_>) -> T,
+    ) -> T {
         let config = broker.live_config();
         let version = broker.metadata.topics_version();
         let image = broker.metadata.image();
@@ -230,8 +270,6 @@ impl Coordinators {
         };
         let configs = |group: &str| topics::group_config(&image, &config, group);
         let mut new_id = || Builder::from_random_bytes(broker.rng.lock().random()).into_uuid();
-        let mut inner = shard.inner.lock();
-        inner.waiting.extend(waits);
         let mut journal = LogJournal::new(broker, &shard.partition, now);
         let limits = &config.group_limits;
         let now_ms = self.now_ms(now);
@@ -243,29 +281,42 @@ impl Coordinators {
         let wrote = journal.end();
         inner.end = wrote.unwrap_or(inner.end);
         let end = inner.end;
-        let answered = take_slots(&mut inner, answers);
-        let deadline = inner.machine.next_deadline_ms();
-        drop(inner);
-        for (slot, answer) in answered {
+        let answered = take_slots(inner, answers).into_iter();
+        after
+            .answered
+            .extend(answered.map(|(slot, answer)| (slot, answer, end)));
+        after.events.extend(events);
+        after.deadline_ms = inner.machine.next_deadline_ms();
+        after.wrote |= wrote.is_some();
+        result
+    }
+
+    fn carry_out(&self, broker: &Broker, shard: &Shard, after: After) {
+        for (slot, answer, end) in after.answered {
             slot.fill(answer, end, &shard.partition);
         }
-        if wrote.is_some() {
+        if let Some(written) = after.written {
+            written.watch(&shard.partition);
+        }
+        if after.wrote {
             self.images.changed();
         }
-        self.expect(deadline);
-        for event in events {
-            events::tell(broker, &event);
+        self.expect(after.deadline_ms);
+        for event in &after.events {
+            events::tell(broker, event);
         }
-        Turned { result, end }
     }
 
     /// Reads a shard's machine: what is read counts once the shard is committed up to `end`.
     pub fn read<T>(&self, shard: &Shard, look: impl FnOnce(&GroupCoordinator) -> T) -> Turned<T> {
-        let inner = shard.inner.lock();
-        Turned {
-            result: look(&inner.machine),
-            end: inner.end,
+        let mut inner = shard.inner.lock();
+        let told = self.settle_for_reader(shard, &mut inner);
+        let (result, end) = (look(&inner.machine), inner.end);
+        drop(inner);
+        if let Some((broker, after)) = told {
+            self.carry_out(&broker, shard, after);
         }
+        Turned { result, end }
     }
 
     /// A consumer group as people see it, with the topics' names of now.

@@ -39,6 +39,8 @@ pub enum Job {
         disk: Arc<dyn Disk>,
         path: String,
     },
+    /// Work that a finished flush made possible.
+    Call(Box<dyn FnOnce() + Send>),
 }
 
 #[derive(Default)]
@@ -169,6 +171,7 @@ impl FlushQueue {
                     tracing::warn!(path, %error, "a deleted log could not be removed");
                 }
             }
+            Job::Call(work) => work(),
         }
     }
 

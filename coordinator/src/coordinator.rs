@@ -312,6 +312,25 @@ impl GroupCoordinator {
         Ok(all.collect())
     }
 
+    /// Several commits as one write: each is decided as if it were alone, and all are written or
+    /// none. One result per commit, as of [`GroupCoordinator::commit`].
+    pub fn commit_all(
+        &mut self,
+        turn: &mut Turn<'_>,
+        requests: Vec<CommitOffsets>,
+    ) -> Vec<Result<Vec<ErrorCode>, ErrorCode>> {
+        turn.held = Some(Vec::with_capacity(requests.len()));
+        let each = requests.into_iter();
+        let mut results: Vec<_> = each.map(|request| self.commit(turn, request)).collect();
+        let records = turn.held.take().unwrap_or_default();
+        if let Err(error) = self.write(turn, &records) {
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(error);
+            }
+        }
+        results
+    }
+
     /// The offsets that are asked for, in their order, or an error for the group.
     pub fn fetch_offsets(&self, request: &FetchOffsets) -> Result<Vec<FetchedOffset>, ErrorCode> {
         if let Some(group) = self.consumers.get(request.group.as_str()) {
@@ -438,6 +457,10 @@ impl GroupCoordinator {
     /// Appends and then applies; nothing is applied that was not appended.
     fn write(&mut self, turn: &mut Turn<'_>, records: &[GroupRecord]) -> Result<(), ErrorCode> {
         if records.is_empty() {
+            return Ok(());
+        }
+        if let Some(held) = &mut turn.held {
+            held.extend_from_slice(records);
             return Ok(());
         }
         turn.journal.append(records).map_err(|error| error.0)?;

@@ -148,6 +148,8 @@ pub struct Turn<'a> {
     pub answers: Vec<(Token, Answer)>,
     /// What people should read about this turn: rebalances with their reasons, members lost.
     pub events: Vec<GroupEvent>,
+    /// While commands are carried out together: what they want to write.
+    pub(crate) held: Option<Vec<GroupRecord>>,
 }
 
 /// Why a rebalance begins, for counting: the reason is for people, and names members.
@@ -268,6 +270,7 @@ impl<'a> Turn<'a> {
             },
             answers: Vec::new(),
             events: Vec::new(),
+            held: None,
         }
     }
 

@@ -16,13 +16,13 @@ use crate::purgatory::{ConnectionSignal, ProduceWait, Waiter};
 use crate::reply::{Parked, Reply};
 
 /// Where the answer of a waiting request is put.
-pub struct Slot {
-    answer: Mutex<Option<(Answer, Offset)>>,
+pub struct Slot<A = Answer> {
+    answer: Mutex<Option<(A, Offset)>>,
     waiter: Arc<Waiter>,
 }
 
-impl Slot {
-    pub fn new(signal: &Arc<ConnectionSignal>) -> Arc<Slot> {
+impl<A> Slot<A> {
+    pub fn new(signal: &Arc<ConnectionSignal>) -> Arc<Slot<A>> {
         Arc::new(Slot {
             answer: Mutex::new(None),
             waiter: Waiter::new(signal),
@@ -34,49 +34,77 @@ impl Slot {
     }
 
     /// The answer is there; it counts when the partition is committed up to `end`.
-    pub(super) fn fill(&self, answer: Answer, end: Offset, partition: &Partition) {
-        *self.answer.lock() = Some((answer, end));
+    pub(super) fn fill(&self, answer: A, end: Offset, partition: &Partition) {
+        self.put(answer, end);
         let wait = ProduceWait::new(Arc::clone(&self.waiter));
         if !partition.watch_commit(end, &wait) {
             self.waiter.fire();
         }
     }
+
+    /// The same; whoever calls it sees to it that the waiter is fired.
+    pub(super) fn put(&self, answer: A, end: Offset) {
+        *self.answer.lock() = Some((answer, end));
+    }
 }
 
 /// Answers when `slot` was filled and what it says is committed. `lost` is the answer if the
 /// coordinator goes away.
-pub fn await_answer<T: Send + 'static>(
+pub fn await_answer<A: Send + 'static, T: Send + 'static>(
     shard: &Arc<Shard>,
-    slot: Arc<Slot>,
-    translate: impl FnOnce(Result<Answer, ErrorCode>) -> T + Send + 'static,
+    slot: Arc<Slot<A>>,
+    translate: impl FnOnce(Result<A, ErrorCode>) -> T + Send + 'static,
+) -> Reply<T> {
+    await_until(None, shard, slot, translate)
+}
+
+/// The same for what is to be written soon: after a while the client is told to try again.
+pub(super) fn await_commit<A: Send + 'static, T: Send + 'static>(
+    ctx: &RequestContext<'_>,
+    shard: &Arc<Shard>,
+    slot: Arc<Slot<A>>,
+    translate: impl FnOnce(Result<A, ErrorCode>) -> T + Send + 'static,
+) -> Reply<T> {
+    let timeout = Duration::from_millis(ctx.broker.config.offsets_commit_timeout_ms);
+    await_until(Some(ctx.now + timeout), shard, slot, translate)
+}
+
+fn await_until<A: Send + 'static, T: Send + 'static>(
+    deadline: Option<Instant>,
+    shard: &Arc<Shard>,
+    slot: Arc<Slot<A>>,
+    translate: impl FnOnce(Result<A, ErrorCode>) -> T + Send + 'static,
 ) -> Reply<T> {
     Reply::Parked(Box::new(AwaitAnswer {
+        deadline,
         shard: Arc::clone(shard),
         slot,
         translate: Some(translate),
     }))
 }
 
-struct AwaitAnswer<F> {
+struct AwaitAnswer<A, F> {
+    deadline: Option<Instant>,
     shard: Arc<Shard>,
-    slot: Arc<Slot>,
+    slot: Arc<Slot<A>>,
     translate: Option<F>,
 }
 
-impl<T, F> Parked<T> for AwaitAnswer<F>
+impl<A: Send, T, F> Parked<T> for AwaitAnswer<A, F>
 where
-    F: FnOnce(Result<Answer, ErrorCode>) -> T + Send,
+    F: FnOnce(Result<A, ErrorCode>) -> T + Send,
 {
     fn waiter(&self) -> &Arc<Waiter> {
         &self.slot.waiter
     }
 
-    /// The machine answers every join and every sync by timers of its own.
+    /// Joins and syncs have none: the machine answers them by timers of its own.
     fn deadline(&self) -> Option<Instant> {
-        None
+        self.deadline
     }
 
-    fn resume(&mut self, _now: Instant) -> Option<T> {
+    fn resume(&mut self, now: Instant) -> Option<T> {
+        let over = self.deadline.is_some_and(|at| at <= now);
         self.slot.waiter.rearm();
         let mut answer = self.slot.answer.lock();
         let outcome = match answer.as_ref().map(|(_, end)| *end) {
@@ -85,9 +113,11 @@ where
                     .take()
                     .map(|(answer, _)| answer)
                     .ok_or(ErrorCode::NOT_COORDINATOR),
+                Ok(false) if over => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
                 Ok(false) => return None,
                 Err(_) => Err(ErrorCode::NOT_COORDINATOR),
             },
+            None if over => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
             None if self.shard.inner.lock().open => return None,
             None => Err(ErrorCode::NOT_COORDINATOR),
         };

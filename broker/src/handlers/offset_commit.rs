@@ -12,11 +12,10 @@ use ottla_protocol::messages::offset_commit_response::{
 use ottla_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 
-use super::groups::{member, owned_text, turn};
+use super::groups::{member, owned_text};
 use super::wire::wire_name;
 use crate::broker::Groups;
 use crate::context::RequestContext;
-use crate::coordinators::when_committed;
 use crate::reply::Reply;
 
 /// From here the generation may be the epoch of a consumer group's member.
@@ -73,14 +72,12 @@ pub fn handle(
         retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
         offsets,
     };
-    let committed = turn(ctx, &request.group_id.0, |machine, turn| {
-        machine.commit(turn, command)
-    });
-    match committed {
-        Ok((shard, turned)) => {
-            let response = response(&request, results, turned.result);
-            when_committed(ctx, vec![(shard, turned.end)], response, refuse_all)
-        }
+    match groups.coordinators.of(&request.group_id.0) {
+        Ok(shard) => groups
+            .coordinators
+            .commit(ctx, &shard, command, move |committed| {
+                response(&request, results, committed)
+            }),
         Err(error) => Reply::Now(response(&request, results, Err(error))),
     }
 }
@@ -141,13 +138,4 @@ fn response(
         );
     }
     OffsetCommitResponse::default().with_topics(topics)
-}
-
-fn refuse_all(mut response: OffsetCommitResponse, error: ErrorCode) -> OffsetCommitResponse {
-    for partition in response.topics.iter_mut().flat_map(|t| &mut t.partitions) {
-        if partition.error_code == ErrorCode::NONE.0 {
-            partition.error_code = error.0;
-        }
-    }
-    response
 }

@@ -42,7 +42,7 @@ use crate::config::{Config, ListenerName};
 use crate::flusher::Job;
 use crate::partition::PartitionError;
 use crate::purgatory::ConnectionSignal;
-use crate::reply::{Answer, Reply};
+use crate::reply::{Answer, Parked, Reply};
 
 /// Decides and applies at once, in the caller's thread.
 struct InlineController {
@@ -294,6 +294,26 @@ impl TestBroker {
         assert!(deadline > self.now && !parked.waiter().fired());
         assert!(parked.resume(deadline - Duration::from_millis(1)).is_none());
         decode::<R>(version, parked.resume(deadline).unwrap())
+    }
+
+    /// What the broker does with a request before the disk has done anything.
+    pub(crate) fn begin<R: Request>(&self, version: i16, request: &R) -> Reply<Answer> {
+        self.dispatch("PLAINTEXT", version, request)
+    }
+
+    /// The answer to a request that was begun and parked; `None`: not yet.
+    pub(crate) fn resume<R: Request>(
+        &self,
+        version: i16,
+        parked: &mut dyn Parked<Answer>,
+    ) -> Option<R::Response>
+    where
+        R::Response: Response,
+    {
+        let fired = parked.waiter().fired();
+        let answer = parked.resume(self.now)?;
+        assert!(fired, "nobody would have looked at it");
+        Some(decode::<R>(version, answer))
     }
 
     fn dispatch<R: Request>(&self, listener: &str, version: i16, request: &R) -> Reply<Answer> {
