@@ -97,10 +97,17 @@ impl ConsumerGroup {
         has_changed || long_ago(interval_ms) || self.index.regexes.keys().any(unresolved)
     }
 
-    /// What has to be written when all expressions are resolved now, and whether the group
-    /// moves to a new epoch.
+    /// What has to be written when the expressions are resolved now, and whether the group moves to
+    /// a new epoch. Where the topics are what they were only new expressions are looked at.
     pub(crate) fn plan_refresh(&self, scene: &mut Scene<'_>) -> Vec<ConsumerRecord> {
-        let found = resolve(scene.topics, self.index.regexes.keys());
+        let version = scene.topics.version();
+        let all = self.refreshed.is_none_or(|(_, seen)| seen != version);
+        let (due, known): (Vec<&String>, Vec<&String>) = self
+            .index
+            .regexes
+            .keys()
+            .partition(|regex| all || !self.resolved.contains_key(*regex));
+        let found = resolve(scene.topics, due.into_iter());
         let mut records = Vec::new();
         let mut changed = false;
         for (regex, topics) in &found {
@@ -114,7 +121,7 @@ impl ConsumerGroup {
                     regex: (*regex).to_owned(),
                     value: Some(RegexValue {
                         topics: topics.clone(),
-                        version: scene.topics.version().cast_signed(),
+                        version: version.cast_signed(),
                         timestamp_ms: scene.now_ms,
                     }),
                 });
@@ -127,6 +134,10 @@ impl ConsumerGroup {
             .filter(|(_, readers)| readers.members > 0);
         let mut names: BTreeSet<&str> = named.map(|(name, _)| name.as_str()).collect();
         names.extend(found.values().flatten().map(String::as_str));
+        let known = known
+            .into_iter()
+            .filter_map(|regex| self.resolved.get(regex));
+        names.extend(known.flat_map(|value| &value.topics).map(String::as_str));
         let hash = scene.hashes.of_group(scene.topics, names.into_iter());
         if changed || hash != self.metadata_hash {
             records.push(self.epoch_record(self.epoch.saturating_add(1), hash));
