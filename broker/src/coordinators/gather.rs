@@ -79,7 +79,7 @@ impl Coordinators {
         translate: impl FnOnce(Committed) -> T + Send + 'static,
     ) -> Reply<T> {
         let slot = Slot::new(ctx.signal);
-        if let Err(command) = self.gather(ctx.broker, shard, command, &slot) {
+        if let Some(command) = self.gather(ctx.broker, shard, command, &slot) {
             let commit =
                 |machine: &mut GroupCoordinator, turn: &mut Turn<'_>| machine.commit(turn, command);
             let turned = self.turn(ctx.broker, shard, ctx.now, commit);
@@ -100,7 +100,7 @@ impl Coordinators {
         shard: &Arc<Shard>,
         command: CommitOffsets,
         slot: &Arc<Slot<Committed>>,
-    ) -> Result<(), CommitOffsets> {
+    ) -> Option<CommitOffsets> {
         let bytes = size(&command);
         let mut inner = shard.inner.lock();
         if inner.gathered.is_none() {
@@ -110,7 +110,7 @@ impl Coordinators {
                     .partition
                     .watch_commit(inner.end, &bell(broker, shard))
             {
-                return Err(command);
+                return Some(command);
             }
             inner.gathered = Some(Gathered {
                 broker: Arc::downgrade(broker),
@@ -123,10 +123,10 @@ impl Coordinators {
             Some(gathered) if gathered.bytes + bytes <= gathered.bytes_max => {
                 gathered.bytes += bytes;
                 gathered.commits.push((command, Arc::clone(slot)));
-                Ok(())
+                None
             }
             // Its turn carries out the others first.
-            _ => Err(command),
+            _ => Some(command),
         }
     }
 
