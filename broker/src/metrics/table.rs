@@ -855,7 +855,8 @@ pub const METRICS: &[Metric] = &[
         "ottla_group_unowned_partitions",
         "partitions",
         &["group"],
-        "Partitions of topics that a stable group subscribes to and that none of its members reads.",
+        "Partitions of topics that a stable group subscribes to by name and that none of its members \
+        reads. What is new here is also a line in the log.",
         |gathered, samples| per_group(gathered, samples, |group| group.unowned),
     ),
     row(

@@ -305,16 +305,24 @@ impl Sender {
         }
     }
 
+    /// A broker that has just started may have none to give yet.
     fn new_producer_id(&mut self) -> Outcome<(ProducerId, i16)> {
-        let response = self.cluster.any(|_version| {
-            let mut request = api::InitProducerIdRequest::default();
-            request.transactional_id = None;
-            request.transaction_timeout_ms = 60_000;
-            request
-        })?;
-        match response.error_code {
-            0 => Ok((ProducerId(response.producer_id.0), response.producer_epoch)),
-            code => Err(Fault::broker("asking for a producer id", code, None)),
+        let patience = Duration::from_millis(self.cluster.timeout_ms().unsigned_abs().into());
+        let give_up_at = Instant::now() + patience;
+        loop {
+            let response = self.cluster.any(|_version| {
+                let mut request = api::InitProducerIdRequest::default();
+                request.transactional_id = None;
+                request.transaction_timeout_ms = 60_000;
+                request
+            })?;
+            match response.error_code {
+                0 => return Ok((ProducerId(response.producer_id.0), response.producer_epoch)),
+                code if ErrorCode(code).retriable() && Instant::now() < give_up_at => {
+                    std::thread::sleep(RETRY_BACKOFF);
+                }
+                code => return Err(Fault::broker("asking for a producer id", code, None)),
+            }
         }
     }
 }
