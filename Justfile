@@ -31,7 +31,8 @@ tidy:
 # Rewrite the pages under docs/ that are generated from tables and results
 docs:
     UPDATE=1 cargo test --locked -p ottla-broker --test docs
-    UPDATE=1 cargo test --locked -p ottla --test reference
+    scripts/rocksdb.sh >/dev/null
+    bash -c '. scripts/env.sh && UPDATE=1 cargo test --locked -p ottla --test reference'
     UPDATE=1 scripts/compat
 
 # One seed of the simulator, or many: just sim 42
