@@ -20,7 +20,7 @@ const consumer = new Consumer({
     ? {
         sessionTimeout: Number(options.session_ms),
         heartbeatInterval: Number(options.heartbeat_ms),
-        rebalanceTimeout: 20_000, // it must not be below the session timeout
+        rebalanceTimeout: 60_000, // it must not be below the session timeout
       }
     : { groupProtocol: 'consumer' }),
 })

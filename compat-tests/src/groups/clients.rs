@@ -35,6 +35,9 @@ pub struct GroupClient {
     /// committed. Without, records may come again after their commit, and stale ones from a
     /// partition that has moved; it is so with Apache Kafka, too.
     pub strict: bool,
+    /// A leader that comes back does not join again when it has read about the topic; one that
+    /// does makes a rebalance, as with Apache Kafka.
+    pub quiet_leader: bool,
     /// It has an admin call that deletes groups; otherwise the Rust client's is used.
     pub deletes_groups: bool,
 }
@@ -53,6 +56,7 @@ const USUAL: GroupClient = GroupClient {
     has_none: true,
     reads_notes: true,
     strict: true,
+    quiet_leader: true,
     deletes_groups: true,
 };
 
@@ -137,9 +141,11 @@ pub const GROUP_CLIENTS: &[GroupClient] = &[
     GroupClient {
         name: "kafka-python",
         title: "kafka-python 3.0.12",
-        how: "from PyPI; `compat-tests/clients/kafka_python_group.py`",
+        how: "from PyPI; `compat-tests/clients/kafka_python_group.py`. A static leader that \
+              comes back may join twice, which is a rebalance; only its follower's return is quiet",
         missing: || python_missing("kafka"),
         command: |options| python("kafka_python_group.py", options),
+        quiet_leader: false,
         ..USUAL
     },
     GroupClient {
