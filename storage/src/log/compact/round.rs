@@ -648,12 +648,14 @@ impl Output {
             return Err(CompactionError::TooLarge { path });
         }
         let relative = (header.last_offset() - self.base_offset) as u32;
-        self.index.observe(
-            position as u32,
-            relative,
-            header.max_timestamp,
-            self.index_interval_bytes,
-        );
+        // Kafka's tool that verifies indexes wants a record behind each entry.
+        let interval_bytes = match header.record_count {
+            0 => u32::MAX,
+            _ => self.index_interval_bytes,
+        };
+        let largest = header.max_timestamp;
+        self.index
+            .observe(position as u32, relative, largest, interval_bytes);
         self.buffer.extend_from_slice(bytes);
         match self.buffer.len() >= self.buffer_bytes {
             true => self.write(pace),
