@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ottla_broker::clock::Clock;
 
-/// An arbitrary day: simulated records have plausible timestamps.
-const WALL_BASE_MS: i64 = 1_790_000_000_000;
+/// An arbitrary day, on which all simulated records are made: retention lets them be.
+pub(crate) const WALL_BASE_MS: i64 = 1_790_000_000_000;
 
 pub struct SimClock {
     base: Instant,

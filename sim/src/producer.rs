@@ -15,6 +15,7 @@ use ottla_protocol::types::ProducerId;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use crate::clock::WALL_BASE_MS;
 use crate::link::Link;
 use crate::model::{Model, Value, Violation};
 
@@ -297,7 +298,7 @@ fn records_of(batch: &Batch, id: ProducerId, epoch: i16, rng: &mut StdRng) -> By
             .compression(codec)
             .producer(id, epoch, batch.base_sequence);
     for value in &batch.values {
-        builder.append(0, None, Some(&value.to_be_bytes()), &[]);
+        builder.append(WALL_BASE_MS, None, Some(&value.to_be_bytes()), &[]);
     }
     builder
         .build()
