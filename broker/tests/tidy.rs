@@ -87,6 +87,29 @@ fn a_markdown_page_has_exactly_one_title() {
     expect_none(&wrong, "One line with '# ' per page, the first");
 }
 
+/// Two decisions written at the same time easily take the same number.
+#[test]
+fn decisions_are_numbered_without_repetition() {
+    let mut seen = Vec::new();
+    let mut wrong = Vec::new();
+    for file in files(&[".md"]) {
+        let Some(name) = file.path.strip_prefix("docs/adr/") else {
+            continue;
+        };
+        let number = name.split('-').next().unwrap_or_default().to_owned();
+        let title = format!("# {}.", number.trim_start_matches('0'));
+        if seen.contains(&number) || !file.text.starts_with(&title) {
+            wrong.push(file.path.clone());
+        }
+        seen.push(number);
+    }
+    assert!(!seen.is_empty(), "the decisions are in docs/adr");
+    expect_none(
+        &wrong,
+        "A decision has a number of its own, also in its title",
+    );
+}
+
 #[test]
 fn no_leftovers_are_committed() {
     // Put together here, so that this file does not find itself.
