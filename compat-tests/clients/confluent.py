@@ -175,7 +175,7 @@ def codecs():
 
 def offsets():
     topic = make_topic("offsets")
-    base_ms = 1_700_000_000_000
+    base_ms = int(time.time()) * 1000 - 3_600_000  # retention lets them be
     for i in range(10):  # one batch each
         produce(topic, [{"value": str(i).encode(), "timestamp": base_ms + i * 1000}])
 

@@ -62,6 +62,13 @@ pub fn only_result<T, N>(results: AdminResults<T, N>) -> std::result::Result<T, 
     }
 }
 
+/// A time for records that retention lets be: an hour ago, in whole seconds.
+pub fn an_hour_ago_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs());
+    i64::try_from(seconds).unwrap_or_default() * 1000 - 3_600_000
+}
+
 pub fn create_topic(
     bootstrap: &str,
     topic: &str,

@@ -176,7 +176,7 @@ pub fn record_batch(values: &[&[u8]]) -> Vec<u8> {
         records = records.varint(record.0.len() as i64).raw(&record.0);
     }
     let count = values.len() as i32;
-    let now_ms = 1_700_000_000_000;
+    let now_ms = crate::rust_client::an_hour_ago_ms();
     let after_crc = Bytes::default()
         .i16(0)
         .i32(count - 1)

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// The records' own time: one second apart, long ago.
 const BASE_MS: i64 = 1_700_000_000_000;
+/// The records are old, and retention would take them.
+const KEPT: [(&str, &str); 1] = [("retention.ms", "-1")];
 
 /// One JVM in which the tool is called again and again.
 struct Tool {
@@ -172,11 +174,11 @@ fn client_of(name: &str) -> &'static GroupClient {
 fn fill(bootstrap: &str) -> Result<()> {
     // Apache Kafka answers a moment before it can create anything.
     let deadline = Instant::now() + Duration::from_secs(60);
-    while let Err(error) = client::create_topic(bootstrap, "orders", 3, &[]) {
+    while let Err(error) = client::create_topic(bootstrap, "orders", 3, &KEPT) {
         ensure!(Instant::now() < deadline, "{error:#}");
         std::thread::sleep(Duration::from_millis(200));
     }
-    client::create_topic(bootstrap, "other", 1, &[])?;
+    client::create_topic(bootstrap, "other", 1, &KEPT)?;
     for partition in 0..3 {
         let records: Vec<_> = (0..10 * (i64::from(partition) + 1))
             .map(|second| client::Record {

@@ -224,7 +224,7 @@ fn codecs(target: &Target<'_>, topic: &str) -> Result<()> {
 
 fn offsets(target: &Target<'_>, topic: &str) -> Result<()> {
     create(target, topic, "--partitions 1")?;
-    let base_ms = 1_700_000_000_000;
+    let base_ms = crate::rust_client::an_hour_ago_ms();
     for index in 0..10 {
         // The console producer cannot set timestamps.
         let mut record = crate::rust_client::value_record(b"x");

@@ -143,7 +143,7 @@ fn codecs(target: &Target<'_>, topic: &str) -> Result<()> {
 }
 
 fn offsets(target: &Target<'_>, topic: &str) -> Result<()> {
-    let base_ms = 1_700_000_000_000;
+    let base_ms = client::an_hour_ago_ms();
     for index in 0..10 {
         // kcat cannot set timestamps.
         let mut record = client::value_record(format!("v{index}").as_bytes());

@@ -200,7 +200,7 @@ fn codecs(target: &Target<'_>) -> Result<()> {
 fn offsets(target: &Target<'_>) -> Result<()> {
     let topic = target.topic("offsets");
     create_topic(target.bootstrap, &topic, 1, &[])?;
-    let base_ms = 1_700_000_000_000;
+    let base_ms = crate::rust_client::an_hour_ago_ms();
     for index in 0..10 {
         let mut record = value_record(b"x");
         record.timestamp_ms = Some(base_ms + index * 1000);

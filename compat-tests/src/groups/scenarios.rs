@@ -212,7 +212,7 @@ fn metadata(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn seek_time(stage: &mut Stage<'_>) -> Result<()> {
-    let base_ms = 1_700_000_000_000;
+    let base_ms = client::an_hour_ago_ms();
     for index in 0..10 {
         let mut record = client::value_record(b"x");
         record.timestamp_ms = Some(base_ms + index * 1000);
