@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::assignment::{Owned, of_owned, owned_of};
+use super::assignment::{Owned, Target, of_owned, owned_of, partitions};
 use crate::command::Client;
 use crate::records::{ClassicValue, ConsumerMemberValue, ConsumerRecord, CurrentValue};
 
@@ -94,6 +94,15 @@ impl Member {
             previous_epoch: 0,
             ..self.clone()
         }
+    }
+
+    /// With what it has not given back yet.
+    pub(super) fn may_have(&self) -> Target {
+        let mut all = Target::new();
+        for (topic_id, partition) in partitions(&self.assigned).chain(partitions(&self.revoking)) {
+            all.entry(topic_id).or_default().insert(partition);
+        }
+        all
     }
 
     pub(super) fn is_reconciled_to(&self, target_epoch: i32) -> bool {

@@ -135,9 +135,7 @@ impl ConsumerGroup {
         }
         let mut group = Group::of_migrants(&self.id, (now_ms, self.epoch), migrants)?;
         group.assign(|member_id, metadata| {
-            let before = joining.filter(|downgrade| *downgrade.joining.id == *member_id);
-            let key = before.map_or(member_id, |downgrade| &downgrade.replaced);
-            let target = self.targets.get(key).cloned().unwrap_or_default();
+            let target = self.handed_over(member_id, joining);
             assignment(&target, metadata, topics)
         });
         let mut gone_records = self.gone_records();
@@ -147,6 +145,24 @@ impl ConsumerGroup {
         let mut records = self.named(gone_records);
         records.extend(group.snapshot());
         Some((group, records))
+    }
+
+    /// What the classic group takes a member to have.
+    ///
+    /// Kafka hands over the target also when everybody must join again. Nobody is told of it then,
+    /// but a new member that comes before they join makes it what they have: what a member has and
+    /// shall not have would be with two. So it is what they have.
+    fn handed_over(&self, member_id: &str, joining: Option<&Downgrade>) -> Target {
+        let takes_over = joining.filter(|downgrade| *downgrade.joining.id == *member_id);
+        if joining.is_some_and(|downgrade| !downgrade.rebalance) {
+            let key = takes_over.map_or(member_id, |downgrade| &downgrade.replaced);
+            return self.targets.get(key).cloned().unwrap_or_default();
+        }
+        let member = takes_over.map(|downgrade| &downgrade.joining);
+        member
+            .or_else(|| self.members.get(member_id))
+            .map(Member::may_have)
+            .unwrap_or_default()
     }
 
     fn migrant(member: &Member) -> Option<Migrant> {
