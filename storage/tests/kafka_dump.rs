@@ -253,7 +253,7 @@ fn verify_indexes(jars: &Path, indexes: &[PathBuf], to_damage: [PathBuf; 2]) {
         std::fs::write(&file, bytes).unwrap();
         let damaged = dump(jars, &["--verify-index-only"], &[file]);
         let noticed = |complaint: &&str| damaged.contains(*complaint);
-        assert!(complaints.iter().any(|one| noticed(one)), "{damaged}");
+        assert!(complaints.iter().any(noticed), "{damaged}");
     }
 }
 

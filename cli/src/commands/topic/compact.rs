@@ -1,43 +1,46 @@
 //! `ottla topic compact`: asks a broker to compact a topic now. Kafka's protocol has no such
 //! request, so this one goes over HTTP.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::arguments::ClientArgs;
+use crate::client::http::{listener, path_segment, post_json};
 use crate::fault::{Exit, Fault, Outcome};
 use crate::output::Table;
 
-/// An answer is a line or two.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+const HTTP_HINT: &str = "--http names the address that the broker prints at start";
 
 #[derive(Debug, Args)]
 pub(crate) struct CompactArgs {
     /// Names of the topics
     #[arg(required = true)]
     topics: Vec<String>,
-    /// HTTP address of the broker (ottla.http.listeners)
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "localhost:8080",
-        env = "OTTLA_HTTP"
-    )]
-    http: String,
+    /// HTTP address of the broker; without it the broker is asked (ottla.http.listeners)
+    #[arg(long, value_name = "HOST:PORT", env = "OTTLA_HTTP")]
+    http: Option<String>,
 }
 
 pub(crate) fn run(args: &CompactArgs, client: &ClientArgs) -> Outcome {
-    let address = args
-        .http
-        .trim_start_matches("http://")
-        .trim_end_matches('/');
+    let address = match &args.http {
+        Some(address) => address
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned(),
+        None => ask_for_address(client)?,
+    };
     let mut table = Table::new(&["topic", "partitions", "status"]);
     for topic in &args.topics {
-        let (status, answer) = post(address, topic, client.timeout())?;
+        let path = format!("/admin/topics/{}/compact", path_segment(topic));
+        let (status, answer) = post_json(&address, &path, client.timeout()).map_err(|why| {
+            Fault::new(
+                "E1101",
+                Exit::Unreachable,
+                format!("{address} cannot be asked over HTTP"),
+            )
+            .why(why)
+            .hint(HTTP_HINT)
+        })?;
         if status != 202 {
             return Err(refused(topic, status, &answer));
         }
@@ -50,6 +53,20 @@ pub(crate) fn run(args: &CompactArgs, client: &ClientArgs) -> Outcome {
     }
     table.print(client.output);
     Ok(())
+}
+
+/// Where the first broker that tells it answers HTTP.
+fn ask_for_address(client: &ClientArgs) -> Outcome<String> {
+    let mut cluster = client.connect()?;
+    let metadata = cluster.metadata(Some(&[]), false)?;
+    for broker in &metadata.brokers {
+        let address = format!("{}:{}", broker.host.as_str(), broker.port);
+        if let Some(found) = listener(&mut cluster, broker.node_id.0, &address)? {
+            return Ok(found);
+        }
+    }
+    let what = "no broker tells where it answers HTTP";
+    Err(Fault::new("E1101", Exit::Unreachable, what).hint(HTTP_HINT))
 }
 
 fn refused(topic: &str, status: u16, answer: &Value) -> Fault {
@@ -65,63 +82,17 @@ fn refused(topic: &str, status: u16, answer: &Value) -> Fault {
     }
 }
 
-/// Sends the request on a connection of its own; answers its status and body.
-fn post(address: &str, topic: &str, timeout: Duration) -> Outcome<(u16, Value)> {
-    let unreachable = |error: std::io::Error| {
-        Fault::new(
-            "E1101",
-            Exit::Unreachable,
-            format!("{address} cannot be asked over HTTP"),
-        )
-        .why(error.to_string())
-        .hint("--http names the address that the broker prints at start")
-    };
-    let mut text = String::new();
-    let ask = |text: &mut String| {
-        let mut addresses = address.to_socket_addrs()?;
-        let first = addresses
-            .next()
-            .ok_or_else(|| std::io::Error::other("the name has no address"))?;
-        let mut stream = TcpStream::connect_timeout(&first, timeout)?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(timeout))?;
-        write!(
-            stream,
-            "POST /admin/topics/{topic}/compact HTTP/1.1\r\nhost: {address}\r\n\
-             connection: close\r\ncontent-length: 0\r\n\r\n"
-        )?;
-        stream.take(ANSWER_BYTES_MAX).read_to_string(text)
-    };
-    ask(&mut text).map_err(unreachable)?;
-    Ok(parse(&text))
-}
-
-/// Status and JSON body of an answer; status 0 when it is not HTTP.
-fn parse(text: &str) -> (u16, Value) {
-    let status = text
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3)?.parse().ok());
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let body = serde_json::from_str(body).unwrap_or(Value::Null);
-    (status.unwrap_or(0), body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_told_apart_and_garbage_is_no_success() {
-        let accepted = "HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\n\r\n\
-                        {\"partitions\":3}";
-        assert_eq!(parse(accepted), (202, json!({ "partitions": 3 })));
+    fn refusals_are_told_apart_with_what_the_broker_says() {
         let missing = refused("t", 404, &json!({ "detail": "no such topic" }));
         assert_eq!(
             (missing.exit, missing.why.as_deref()),
             (Exit::NotFound, Some("no such topic"))
         );
         assert_eq!(refused("t", 409, &Value::Null).exit, Exit::Conflict);
-        assert_eq!(parse("\0\0\0\x07garbage"), (0, Value::Null));
-        assert_eq!(parse("HTTP/1.1"), (0, Value::Null));
     }
 }
