@@ -1,6 +1,6 @@
 //! One request over plain HTTP, answered in JSON: all that the command line asks of a broker's HTTP
-//! listener, and where that listener is (`ottla.http.listeners`, unknown to other brokers). Absent on
-//! purpose: TLS, redirects, connections that are kept.
+//! listener, and where that listener is (`ottla.http.listeners`, unknown to other brokers). Absent
+//! on purpose: TLS, redirects, connections that are kept.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -95,8 +95,8 @@ pub(crate) fn path_segment(name: &str) -> String {
     segment
 }
 
-/// Where a broker that is reached at `address` (host:port) answers HTTP, as far as its configuration
-/// tells.
+/// Where a broker that is reached at `address` (host:port) answers HTTP, as far as its
+/// configuration tells.
 pub(crate) fn listener(
     cluster: &mut Cluster,
     node_id: i32,
