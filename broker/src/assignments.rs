@@ -21,6 +21,8 @@ use uuid::Uuid;
 use crate::broker::Broker;
 use crate::config::{TimestampType, TopicConfig};
 use crate::flusher::Job;
+use crate::log_dirs::{LogDir, Seat};
+use crate::log_starts;
 use crate::partition::map::HostedTopic;
 use crate::partition::{Partition, flush_policy};
 
@@ -93,9 +95,9 @@ fn host_topic(broker: &Arc<Broker>, image: &MetadataImage, topic: &TopicImage) {
             }
             opened = true;
             let name = (Arc::clone(&topic.name), topic.id, index);
-            let dir_name = TopicPartition::new(Arc::clone(&topic.name), index);
-            let log = create_log(broker, &dir_name, topic.id, &config);
-            Some(partition(broker, name, log, assigned.leader_epoch, &config))
+            let placed = create_log(broker, topic, index, &config);
+            let epoch = assigned.leader_epoch;
+            Some(partition(broker, name, placed, epoch, &config))
         })
         .collect();
     if opened {
@@ -110,24 +112,40 @@ fn host_topic(broker: &Arc<Broker>, image: &MetadataImage, topic: &TopicImage) {
     }
 }
 
-/// A log for a partition that has none. A directory in its way belongs to nobody: it is moved.
+/// A log for a partition that has none, where the fewest are. A directory in its way belongs to
+/// nobody: it is moved.
 fn create_log(
     broker: &Broker,
-    name: &TopicPartition,
-    topic_id: TopicId,
+    topic: &TopicImage,
+    index: i32,
     config: &TopicConfig,
-) -> Result<Log, LogError> {
-    let disk = &broker.log_dirs.0[0].disk;
-    let dir = layout::partition_dir(name);
-    if disk.exists(&dir).unwrap_or(false) {
-        set_aside(broker, &dir);
+) -> (Result<Log, LogError>, Seat) {
+    let name = TopicPartition::new(Arc::clone(&topic.name), index);
+    let dir_name = layout::partition_dir(&name);
+    for dir in broker.log_dirs.online() {
+        if dir.disk.exists(&dir_name).unwrap_or(false) {
+            set_aside(broker, dir, &dir_name);
+        }
     }
-    new_log(broker, name, topic_id, log_config(broker, config))
+    let Some(seat) = broker.log_dirs.place() else {
+        let source = std::io::Error::other("no log directory is usable");
+        let path = dir_name;
+        return (
+            Err(LogError::Io { path, source }),
+            broker.log_dirs.nowhere(),
+        );
+    };
+    let config = log_config(broker, config);
+    (new_log(broker, &seat, &name, topic.id, config), seat)
 }
 
 /// A log that begins at 0, whatever an earlier partition of the name left in the checkpoints.
+///
+/// Of several directories each shows at once which partitions it has: when one is missing, the
+/// next start must not take its partitions for new ones.
 pub fn new_log(
     broker: &Broker,
+    place: &LogDir,
     name: &TopicPartition,
     topic_id: TopicId,
     config: LogConfig,
@@ -136,32 +154,33 @@ pub fn new_log(
         path: checkpoint::LOG_START_OFFSETS.to_owned(),
         source,
     };
-    broker
-        .log_starts
-        .begin(broker, name)
-        .map_err(|e| io(std::io::Error::other(e)))?;
-    let (disk, dir) = (&broker.log_dirs.0[0].disk, layout::partition_dir(name));
-    Log::create(Arc::clone(disk), &dir, topic_id, config)
+    log_starts::begin(place, name).map_err(|e| io(std::io::Error::other(e)))?;
+    let dir = layout::partition_dir(name);
+    let mut log = Log::create(Arc::clone(&place.disk), &dir, topic_id, config)?;
+    if broker.log_dirs.are_several() {
+        log.create_now()?;
+    }
+    Ok(log)
 }
 
 /// A partition with that log; offline when there is none.
 pub fn partition(
     broker: &Broker,
     name: (Arc<str>, TopicId, i32),
-    log: Result<Log, LogError>,
+    (log, seat): (Result<Log, LogError>, Seat),
     epoch: LeaderEpoch,
     config: &Arc<TopicConfig>,
 ) -> Arc<Partition> {
     let policy = flush_policy(config, &broker.live_config());
     let config = Arc::clone(config);
     Arc::new(match log {
-        Ok(log) => Partition::lead(name, log, epoch, config, policy),
+        Ok(log) => Partition::lead(name, (log, seat), epoch, config, policy),
         Err(error) => {
             tracing::error!(
-                topic = &*name.0, partition = name.2, %error,
+                topic = &*name.0, partition = name.2, log_dir = %seat.path, %error,
                 "a partition is offline because its log cannot be opened"
             );
-            Partition::offline(name, epoch, config, policy)
+            Partition::offline(name, seat, epoch, config, policy)
         }
     })
 }
@@ -173,15 +192,16 @@ fn delete_topic(broker: &Broker, id: TopicId) -> Option<String> {
     for partition in topic.partitions.iter().flatten() {
         partition.forget();
         let name = TopicPartition::new(Arc::clone(&topic.name), partition.index);
-        remove_log(broker, &name);
+        remove_log(broker, &partition.log_dir(), &name);
     }
     Some(topic.name.to_string())
 }
 
-fn remove_log(broker: &Broker, name: &TopicPartition) {
-    let disk = &broker.log_dirs.0[0].disk;
+/// In a failed directory it stays: the next start finds that it belongs to no topic.
+fn remove_log(broker: &Broker, place: &LogDir, name: &TopicPartition) {
+    let disk = &place.disk;
     let dir = layout::partition_dir(name);
-    if !disk.exists(&dir).unwrap_or(true) {
+    if !place.is_online() || !disk.exists(&dir).unwrap_or(true) {
         return;
     }
     let unique = Uuid::from_u128(broker.rng.lock().random());
@@ -196,12 +216,13 @@ fn remove_log(broker: &Broker, name: &TopicPartition) {
 }
 
 /// Keeps a directory that belongs to no partition we know, under a name that nobody opens.
-pub fn set_aside(broker: &Broker, dir: &str) {
-    let disk = &broker.log_dirs.0[0].disk;
+pub fn set_aside(broker: &Broker, place: &LogDir, dir: &str) {
+    let disk = &place.disk;
     let unique = Uuid::from_u128(broker.rng.lock().random());
     let path = format!("{dir}.{}-stray", unique.simple());
     match disk.rename(dir, &path).and_then(|()| disk.sync_dir("")) {
         Ok(()) => tracing::warn!(
+            log_dir = %place.path,
             dir,
             path,
             "kept a log that belongs to no topic of the cluster"

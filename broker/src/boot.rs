@@ -21,10 +21,11 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
-use crate::broker::{Broker, LogDir, LogDirs, Seams};
+use crate::broker::{Broker, Seams};
 use crate::clock::Clock;
 use crate::config::{Config, Listener, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
+use crate::log_dirs::{LogDir, LogDirs};
 use crate::metrics::Metrics;
 
 /// Why a broker could not join its cluster.
@@ -38,21 +39,36 @@ pub enum BootError {
     Refused(Refusal),
 }
 
-/// A prepared log directory: where it is and whose it is.
+/// The prepared directories: where they are and whose they are.
 pub struct Home {
-    /// As configured: for people.
-    pub path: Arc<str>,
-    pub disk: Arc<dyn Disk>,
-    pub identity: Identity,
+    /// Of the directory with the metadata log.
+    pub metadata: Arc<dyn Disk>,
+    pub cluster_id: String,
+    /// Of all log directories; those that cannot be used have failed already.
+    pub log_dirs: Vec<Arc<LogDir>>,
     /// Where images of internal topics are kept; `None`: nowhere.
     pub images: Option<Arc<dyn ImageHome>>,
 }
 
-/// What the directory has to agree with.
+impl Home {
+    /// One directory for everything.
+    pub fn single(path: &str, disk: Arc<dyn Disk>, identity: &Identity) -> Home {
+        let dir = LogDir::new(Arc::from(path), identity.directory_id, Arc::clone(&disk));
+        Home {
+            metadata: disk,
+            cluster_id: identity.cluster_id.clone(),
+            log_dirs: vec![Arc::new(dir)],
+            images: None,
+        }
+    }
+}
+
+/// What the directories have to agree with.
 pub fn wanted(config: &Config) -> Wanted {
     Wanted {
         node_id: BrokerId(config.node_id),
         cluster_id: config.cluster_id.clone(),
+        may_be_new: true,
     }
 }
 
@@ -74,25 +90,21 @@ pub fn boot(
     port_of: impl Fn(&Listener) -> u16,
 ) -> Result<(Arc<Broker>, ControllerDriver), BootError> {
     let mut options = ControllerOptions::single(BrokerId(config.node_id), chance.random());
-    options.cluster_id = Some(Arc::from(home.identity.cluster_id.as_str()));
-    let controller = Controller::open(Arc::clone(&home.disk), options, clock.now())?;
+    options.cluster_id = Some(Arc::from(home.cluster_id.as_str()));
+    let controller = Controller::open(Arc::clone(&home.metadata), options, clock.now())?;
     let mut driver = ControllerDriver::new(controller);
     register(
         &mut driver,
         registration(config, home, chance, port_of),
         &*clock,
     )?;
-    let log_dir = LogDir {
-        path: Arc::clone(&home.path),
-        disk: Arc::clone(&home.disk),
-    };
     let broker = Broker::new(Seams {
         config: Arc::clone(config),
         clock,
         metrics,
         image: driver.controller().image(),
         controller: Arc::clone(driver.mailbox()) as _,
-        log_dirs: LogDirs(vec![log_dir]),
+        log_dirs: LogDirs::new(home.log_dirs.clone()),
         images: home.images.clone(),
         seed: chance.random(),
     });
@@ -107,7 +119,7 @@ fn registration(
 ) -> RegisterBroker {
     RegisterBroker {
         broker_id: BrokerId(config.node_id),
-        cluster_id: Some(Arc::from(home.identity.cluster_id.as_str())),
+        cluster_id: Some(Arc::from(home.cluster_id.as_str())),
         incarnation_id: random_uuid(chance),
         endpoints: config
             .advertised_listeners
@@ -116,7 +128,12 @@ fn registration(
             .collect(),
         features: supported_features(),
         rack: config.broker_rack.as_deref().map(Arc::from),
-        log_dirs: vec![home.identity.directory_id.0],
+        log_dirs: home
+            .log_dirs
+            .iter()
+            .filter(|dir| dir.is_online())
+            .map(|dir| dir.id.0)
+            .collect(),
     }
 }
 

@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use ottla_controller::record::ConfigResource;
 use ottla_controller::{Command, CommandReply, MetadataImage, QuorumState};
 use ottla_protocol::types::BrokerId;
-use ottla_storage::disk::Disk;
 use ottla_storage::image::ImageHome;
 use ottla_storage::log::TailBudget;
 use parking_lot::Mutex;
@@ -23,6 +22,7 @@ use crate::config::Config;
 use crate::coordinators::Coordinators;
 use crate::fetch_session::FetchSessions;
 use crate::flusher::FlushQueue;
+use crate::log_dirs::LogDirs;
 use crate::log_starts::LogStarts;
 use crate::metadata::MetadataCache;
 use crate::metrics::Metrics;
@@ -41,16 +41,6 @@ pub trait ControllerHandle: Send + Sync {
     fn submit(&self, command: Command, done: Done);
     fn quorum(&self) -> QuorumState;
 }
-
-/// One directory that holds logs.
-pub struct LogDir {
-    /// As configured: for people and for DescribeLogDirs.
-    pub path: Arc<str>,
-    pub disk: Arc<dyn Disk>,
-}
-
-/// The directories that hold logs; at least one.
-pub struct LogDirs(pub Vec<LogDir>);
 
 /// What one broker is made of.
 pub struct Broker {

@@ -70,6 +70,8 @@ pub struct Config {
     pub controller_listeners: Vec<Listener>,
     pub http_listeners: Vec<HttpListener>,
     pub log_dirs: Vec<PathBuf>,
+    /// `metadata.log.dir`; `None`: the first of `log_dirs`.
+    pub metadata_log_dir: Option<PathBuf>,
     pub broker_rack: Option<String>,
 
     pub num_partitions: i32,
@@ -144,6 +146,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where the metadata log is, and the images of internal topics.
+    pub fn metadata_dir(&self) -> Option<&PathBuf> {
+        self.metadata_log_dir
+            .as_ref()
+            .or_else(|| self.log_dirs.first())
+    }
+
     /// A configuration from overrides alone, for tests and embedding: built-in defaults otherwise.
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -200,6 +209,7 @@ impl Config {
             controller_listeners: Vec::new(),
             http_listeners: Vec::new(),
             log_dirs: Vec::new(),
+            metadata_log_dir: None,
             broker_rack: None,
             num_partitions: 0,
             group_limits: GroupLimits::default(),

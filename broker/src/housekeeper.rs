@@ -1,5 +1,5 @@
 //! What a broker does now and then without being asked: checkpoints of logs that have grown, the
-//! checkpoint files of the log directory, memory of logs that nobody uses, retention.
+//! checkpoint files of the log directories, memory of logs that nobody uses, retention.
 //!
 //! Pure but for the small files it writes: the glue calls [`Housekeeper::run`] from a thread of its
 //! own, the simulator when its time has come.
@@ -14,6 +14,8 @@ use ottla_storage::layout::{self, LayoutError};
 
 use crate::broker::Broker;
 use crate::flusher::Job;
+use crate::log_dirs::LogDir;
+use crate::log_starts;
 use crate::retention::Keeper;
 
 /// How often grown logs are looked for.
@@ -92,14 +94,30 @@ fn checkpoint_logs(broker: &Broker, step_bytes: u64) {
     }
 }
 
-/// Writes the checkpoint files of the log directory; one thread at a time does. What an offline
-/// partition had there is lost, which costs a full check of its log and nothing else.
+/// Writes the checkpoint files of every directory that works; one thread at a time does. The first
+/// error, after all of them were tried.
 pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
+    let online = broker.log_dirs.online();
+    let written: Vec<_> = online.map(|dir| write_files_of(broker, dir)).collect();
+    written.into_iter().collect()
+}
+
+fn write_files_of(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), CheckpointError> {
+    let written = write_marks_of(broker, dir);
+    if let Err(CheckpointError::Io { file, source }) = &written {
+        dir.report(file, source);
+    }
+    written
+}
+
+/// What an offline partition had in the files is lost, which costs a full check of its log and
+/// nothing else.
+fn write_marks_of(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), CheckpointError> {
     let mut recovery_points = PartitionOffsets::new();
     let mut high_watermarks = PartitionOffsets::new();
     let mut compacted = PartitionOffsets::new();
     for partition in broker.partitions.all() {
-        let Some(marks) = partition.checkpoint_marks() else {
+        let Some(marks) = partition.checkpoint_marks_in(dir) else {
             continue;
         };
         if marks.high_watermark == Offset::ZERO {
@@ -112,9 +130,9 @@ pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
         recovery_points.insert(name.clone(), marks.recovery_point);
         high_watermarks.insert(name, marks.high_watermark);
     }
-    let disk = &*broker.log_dirs.0[0].disk;
+    let disk = &*dir.disk;
     checkpoint::write_offsets(disk, checkpoint::RECOVERY_POINTS, &recovery_points)?;
-    broker.log_starts.write(broker)?;
+    log_starts::write(broker, dir)?;
     checkpoint::write_offsets(disk, checkpoint::CLEANER_OFFSETS, &compacted)?;
     checkpoint::write_offsets(disk, checkpoint::HIGH_WATERMARKS, &high_watermarks)
 }
@@ -131,15 +149,23 @@ pub enum StopError {
 }
 
 /// The end of a clean shutdown, after all logs were closed and so many of them `failed`: the
-/// checkpoint files and the marker that lets the next start trust them.
+/// checkpoint files, and in each directory whose logs are all closed the marker that lets the next
+/// start trust it.
 pub fn finish(broker: &Broker, failed: usize) -> Result<(), StopError> {
-    write_files(broker)?;
-    if failed > 0 {
-        return Err(StopError::Logs { failed });
-    }
     let image = broker.metadata.image();
     let registered = image.brokers.get(broker.node_id);
     let epoch = registered.map_or(NEVER_REGISTERED, |registered| registered.epoch);
-    layout::write_clean_shutdown(&*broker.log_dirs.0[0].disk, epoch.0)?;
-    Ok(())
+    let finish = |dir: &Arc<LogDir>| {
+        write_files_of(broker, dir)?;
+        if dir.is_clean() {
+            layout::write_clean_shutdown(&*dir.disk, epoch.0)?;
+        }
+        Ok(())
+    };
+    let finished: Vec<Result<(), StopError>> = broker.log_dirs.online().map(finish).collect();
+    finished.into_iter().collect::<Result<(), _>>()?;
+    match failed {
+        0 => Ok(()),
+        failed => Err(StopError::Logs { failed }),
+    }
 }

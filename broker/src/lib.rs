@@ -22,6 +22,7 @@ pub mod flusher;
 pub mod handlers;
 pub mod housekeeper;
 pub mod http;
+pub mod log_dirs;
 pub mod log_starts;
 pub mod logging;
 pub mod metadata;

@@ -1,6 +1,7 @@
-//! The file of log starts: where the logs begin whose first records were deleted by request.
+//! The files of log starts, one in each log directory: where the logs begin whose first records
+//! were deleted by request.
 //!
-//! A log start that a client was told of must survive a crash, so the file is written before the
+//! A log start that a client was told of must survive a crash, so its file is written before the
 //! answer leaves: by a flusher thread, once for everybody who waits by then. Whoever writes holds
 //! the lock from the look at the partitions to the end of the write, so an older look never
 //! replaces a newer file. The file names topics, not their ids: a new partition takes out what an
@@ -18,18 +19,20 @@ use crate::broker::Broker;
 use crate::clock::deadline_after_ms;
 use crate::context::{RequestContext, TimedOut};
 use crate::flusher::Job;
+use crate::log_dirs::LogDir;
 use crate::purgatory::Waiter;
 use crate::reply::{Parked, Reply};
 
+/// Requests that wait for the files.
 #[derive(Default)]
 pub struct LogStarts {
-    /// What the file says; held while it is written.
-    written: Mutex<PartitionOffsets>,
     waiting: Mutex<Vec<Arc<Slot>>>,
 }
 
 struct Slot {
-    /// Whether the file was written.
+    /// The directories whose files it waits for.
+    dirs: Vec<Arc<LogDir>>,
+    /// Whether all of them were written.
     outcome: Mutex<Option<bool>>,
     waiter: Arc<Waiter>,
 }
@@ -43,50 +46,62 @@ pub enum NotWritten {
     TimedOut(#[from] TimedOut),
 }
 
+/// Brings a directory's file up to date.
+pub fn write(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), CheckpointError> {
+    let mut written = dir.log_starts.lock();
+    let mut now = PartitionOffsets::new();
+    for partition in broker.partitions.all() {
+        if !partition.is_in(dir) {
+            continue;
+        }
+        let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
+        let start = match partition.checkpoint_marks_in(dir) {
+            Some(marks) => marks.log_start_offset,
+            None => written.get(&name).copied().unwrap_or(Offset::ZERO),
+        };
+        if start > Offset::ZERO {
+            now.insert(name, start);
+        }
+    }
+    replace(dir, &mut written, now)
+}
+
+/// Brings the files of all directories that work up to date; answers for which that failed, and
+/// the first error.
+pub fn write_all(broker: &Broker) -> (Vec<Arc<LogDir>>, Option<CheckpointError>) {
+    let (mut failed, mut first) = (Vec::new(), None);
+    for dir in broker.log_dirs.online() {
+        if let Err(error) = write(broker, dir) {
+            failed.push(Arc::clone(dir));
+            first.get_or_insert(error);
+        }
+    }
+    (failed, first)
+}
+
+/// A partition that has no log yet begins: what the file says of that name was of another.
+pub fn begin(dir: &LogDir, name: &TopicPartition) -> Result<(), CheckpointError> {
+    let mut written = dir.log_starts.lock();
+    if !written.contains_key(name) {
+        return Ok(());
+    }
+    let mut now = written.clone();
+    now.remove(name);
+    replace(dir, &mut written, now)
+}
+
 impl LogStarts {
-    /// What the file said when the broker started.
-    pub fn loaded(&self, offsets: PartitionOffsets) {
-        *self.written.lock() = offsets;
-    }
-
-    /// Brings the file up to date.
-    pub fn write(&self, broker: &Broker) -> Result<(), CheckpointError> {
-        let mut written = self.written.lock();
-        let mut now = PartitionOffsets::new();
-        for partition in broker.partitions.all() {
-            let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
-            let start = match partition.checkpoint_marks() {
-                Some(marks) => marks.log_start_offset,
-                None => written.get(&name).copied().unwrap_or(Offset::ZERO),
-            };
-            if start > Offset::ZERO {
-                now.insert(name, start);
-            }
-        }
-        replace(broker, &mut written, now)
-    }
-
-    /// A partition that has no log yet begins: what the file says of that name was of another.
-    pub fn begin(&self, broker: &Broker, name: &TopicPartition) -> Result<(), CheckpointError> {
-        let mut written = self.written.lock();
-        if !written.contains_key(name) {
-            return Ok(());
-        }
-        let mut now = written.clone();
-        now.remove(name);
-        replace(broker, &mut written, now)
-    }
-
-    /// Answers `value` when the log starts as they are now are in the file; if they are not, or
-    /// not in time, `lost` makes the answer.
+    /// Answers `value` when the log starts as they are now are in the files of `dirs`; if they are
+    /// not, or not in time, `lost` makes the answer.
     pub fn when_written<T: Send + 'static>(
         &self,
         ctx: &RequestContext<'_>,
-        timeout_ms: i32,
+        (dirs, timeout_ms): (Vec<Arc<LogDir>>, i32),
         value: T,
         lost: impl FnOnce(T, NotWritten) -> T + Send + 'static,
     ) -> Reply<T> {
         let slot = Arc::new(Slot {
+            dirs,
             outcome: Mutex::new(None),
             waiter: Waiter::new(ctx.signal),
         });
@@ -107,29 +122,41 @@ impl LogStarts {
 }
 
 fn replace(
-    broker: &Broker,
+    dir: &LogDir,
     written: &mut PartitionOffsets,
     now: PartitionOffsets,
 ) -> Result<(), CheckpointError> {
-    let disk = &*broker.log_dirs.0[0].disk;
-    checkpoint::write_offsets(disk, checkpoint::LOG_START_OFFSETS, &now)?;
+    let result = checkpoint::write_offsets(&*dir.disk, checkpoint::LOG_START_OFFSETS, &now);
+    if let Err(CheckpointError::Io { file, source }) = &result {
+        dir.report(file, source);
+    }
+    result?;
     *written = now;
     Ok(())
 }
 
-/// Writes the file for everybody who waits. Blocks on the disk.
+/// Writes the files for everybody who waits. Blocks on the disk.
 pub fn write_for_waiting(broker: &Weak<Broker>) {
     let Some(broker) = broker.upgrade() else {
         return;
     };
     // Taken before the look: who comes later may have raised a log start after it.
     let waiting = std::mem::take(&mut *broker.log_starts.waiting.lock());
-    let result = broker.log_starts.write(&broker);
-    if let Err(error) = &result {
-        tracing::error!(%error, "the log starts could not be written");
-    }
+    let mut done: Vec<(Arc<LogDir>, bool)> = Vec::new();
     for slot in waiting {
-        *slot.outcome.lock() = Some(result.is_ok());
+        let written = slot.dirs.iter().map(|dir| {
+            if let Some((_, written)) = done.iter().find(|(known, _)| Arc::ptr_eq(known, dir)) {
+                return *written;
+            }
+            let result = write(&broker, dir);
+            if let Err(error) = &result {
+                tracing::error!(log_dir = %dir.path, %error, "the log starts could not be written");
+            }
+            done.push((Arc::clone(dir), result.is_ok()));
+            result.is_ok()
+        });
+        let written: Vec<bool> = written.collect();
+        *slot.outcome.lock() = Some(written.into_iter().all(|written| written));
         slot.waiter.fire();
     }
 }

@@ -28,6 +28,7 @@ use ottla_storage::log::{AppendError, Log, LogConfig, LogError, ReadError};
 use parking_lot::Mutex;
 
 use crate::config::TopicConfig;
+use crate::log_dirs::{LogDir, Seat};
 use crate::metrics::PartitionCounters;
 use crate::purgatory::{ProduceWait, Waiter, Watches};
 use state::{FlushDue, FlushPolicy, PartitionState};
@@ -88,6 +89,7 @@ enum LogSlot {
 
 struct Inner {
     slot: LogSlot,
+    seat: Seat,
     state: PartitionState,
     fetches: Watches,
     /// Produces that wait for the high watermark, by the offset they wait for (ascending, because
@@ -130,7 +132,7 @@ impl Partition {
     /// `log` is flushed to its end, and `epoch` is recorded there as the start of a new leadership.
     pub fn lead(
         (topic, topic_id, index): (Arc<str>, TopicId, i32),
-        mut log: Log,
+        (mut log, seat): (Log, Seat),
         epoch: LeaderEpoch,
         config: Arc<TopicConfig>,
         policy: FlushPolicy,
@@ -139,7 +141,7 @@ impl Partition {
         let state = PartitionState::new(policy, epoch, log.log_end_offset());
         Partition::new(
             (topic, topic_id, index),
-            LogSlot::Open(Box::new(log)),
+            (LogSlot::Open(Box::new(log)), seat),
             state,
             config,
         )
@@ -148,22 +150,24 @@ impl Partition {
     /// A partition whose log cannot be used; clients are told to retry elsewhere or later.
     pub fn offline(
         name: (Arc<str>, TopicId, i32),
+        seat: Seat,
         epoch: LeaderEpoch,
         config: Arc<TopicConfig>,
         policy: FlushPolicy,
     ) -> Partition {
         let state = PartitionState::new(policy, epoch, Offset::ZERO);
-        Partition::new(name, LogSlot::Offline, state, config)
+        Partition::new(name, (LogSlot::Offline, seat), state, config)
     }
 
     fn new(
         (topic, topic_id, index): (Arc<str>, TopicId, i32),
-        slot: LogSlot,
+        (slot, seat): (LogSlot, Seat),
         state: PartitionState,
         config: Arc<TopicConfig>,
     ) -> Partition {
         let inner = Inner {
             slot,
+            seat,
             state,
             fetches: Watches::default(),
             produces: VecDeque::new(),
@@ -235,6 +239,11 @@ impl Partition {
         });
     }
 
+    /// The directory it is in.
+    pub fn log_dir(&self) -> Arc<LogDir> {
+        self.with(|inner, _| Arc::clone(inner.seat.dir()))
+    }
+
     pub fn config(&self) -> Arc<TopicConfig> {
         self.with(|inner, _| Arc::clone(&inner.config))
     }
@@ -259,17 +268,21 @@ impl Partition {
         })
     }
 
+    pub fn is_in(&self, dir: &Arc<LogDir>) -> bool {
+        self.with(|inner, _| Arc::ptr_eq(inner.seat.dir(), dir))
+    }
+
+    /// The marks, if it is in that directory.
+    pub fn checkpoint_marks_in(&self, dir: &Arc<LogDir>) -> Option<CheckpointMarks> {
+        self.with(|inner, _| {
+            let here = Arc::ptr_eq(inner.seat.dir(), dir);
+            here.then(|| inner.checkpoint_marks()).flatten()
+        })
+    }
+
     /// `None` while offline or deleted: the directory's checkpoint files keep what they said.
     pub fn checkpoint_marks(&self) -> Option<CheckpointMarks> {
-        self.with(|inner, _| match &inner.slot {
-            LogSlot::Open(log) => {
-                let mut marks = checkpoint_marks(log, &inner.state);
-                marks.log_start_offset = marks.log_start_offset.max(inner.log_start_wanted);
-                Some(marks)
-            }
-            LogSlot::Closed(marks) => *marks,
-            LogSlot::Offline => None,
-        })
+        self.with(|inner, _| inner.checkpoint_marks())
     }
 
     /// Bytes of all segments; 0 while offline.
@@ -298,10 +311,16 @@ impl Partition {
         self.with(|inner, effects| {
             let mut log = match self.leave(inner, LogSlot::Closed(None), effects) {
                 LogSlot::Open(log) => log,
-                LogSlot::Offline => return Err(LogError::Poisoned),
+                LogSlot::Offline => {
+                    inner.seat.set_unclean();
+                    return Err(LogError::Poisoned);
+                }
                 LogSlot::Closed(_) => return Ok(()),
             };
             let closed = log.close();
+            if closed.is_err() {
+                inner.seat.set_unclean();
+            }
             let mut marks = checkpoint_marks(&log, &inner.state);
             marks.high_watermark = log.recovery_point().max(marks.high_watermark);
             inner.slot = LogSlot::Closed(Some(marks));
@@ -328,6 +347,18 @@ impl Partition {
 }
 
 impl Inner {
+    fn checkpoint_marks(&self) -> Option<CheckpointMarks> {
+        match &self.slot {
+            LogSlot::Open(log) => {
+                let mut marks = checkpoint_marks(log, &self.state);
+                marks.log_start_offset = marks.log_start_offset.max(self.log_start_wanted);
+                Some(marks)
+            }
+            LogSlot::Closed(marks) => *marks,
+            LogSlot::Offline => None,
+        }
+    }
+
     fn log(&self) -> Result<&Log, PartitionError> {
         match &self.slot {
             LogSlot::Open(log) => Ok(log),

@@ -1,5 +1,5 @@
-//! Opening the logs of a log directory at start: what the checkpoints say, every assigned partition
-//! in any number of threads, and what lies around that belongs to nobody.
+//! Opening the logs of all log directories at start: what the checkpoints say, every assigned
+//! partition in any number of threads, and what lies around that belongs to nobody.
 //!
 //! One [`Recovery`] is made from the image that the registration left behind. Threads call
 //! `open_next` until it says false; `finish` makes the result visible. After a clean shutdown that
@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ottla_controller::MetadataImage;
 use ottla_controller::image::TopicImage;
@@ -22,6 +23,7 @@ use crate::broker::Broker;
 use crate::config::TopicConfig;
 use crate::flusher::Job;
 use crate::http::Readiness;
+use crate::log_dirs::{LogDir, LogDirs, Seat};
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
 
@@ -39,68 +41,89 @@ struct Task {
     topic: Arc<TopicImage>,
     config: Arc<TopicConfig>,
     index: i32,
+    place: Place,
+}
+
+/// Where a partition is.
+enum Place {
+    /// In the directory of that number.
+    In(usize, Seat),
+    /// Nowhere: it has nothing yet.
+    New(Seat),
+    /// It cannot be served, and why.
+    Nowhere(Seat, String),
+}
+
+impl Place {
+    fn seat(&self) -> &Seat {
+        match self {
+            Place::In(_, seat) | Place::New(seat) | Place::Nowhere(seat, _) => seat,
+        }
+    }
+}
+
+/// What the files of one directory say.
+#[derive(Default)]
+struct Checkpoints {
+    clean: bool,
+    recovery_points: PartitionOffsets,
+    log_starts: PartitionOffsets,
+    compacted: PartitionOffsets,
 }
 
 /// The opening of all logs.
 pub struct Recovery {
     broker: Arc<Broker>,
     now_ms: i64,
-    clean: bool,
-    recovery_points: PartitionOffsets,
-    log_starts: PartitionOffsets,
-    compacted: PartitionOffsets,
-    tasks: Mutex<VecDeque<Task>>,
+    /// By the number of the directory, as what follows.
+    checkpoints: Vec<Checkpoints>,
+    /// One queue for each directory, so that all of them are busy.
+    tasks: Mutex<Vec<VecDeque<Task>>>,
+    next_queue: AtomicUsize,
     opened: Mutex<BTreeMap<(TopicId, i32), Arc<Partition>>>,
     topics: Vec<Arc<TopicImage>>,
     readiness: Arc<Readiness>,
 }
 
+/// Where the folders of partitions are: the number of the directory; more than one is an error.
+type Found = BTreeMap<TopicPartition, Vec<usize>>;
+
 impl Recovery {
-    /// Reads the checkpoints and puts aside what belongs to no partition of this broker.
+    /// Reads the checkpoints and puts aside what belongs to no partition of this broker. A
+    /// directory that cannot be read fails, unless it is the only one.
     pub fn begin(
         broker: &Arc<Broker>,
         image: &MetadataImage,
         readiness: Arc<Readiness>,
     ) -> Result<Recovery, RecoveryError> {
-        let disk = &*broker.log_dirs.0[0].disk;
-        let clean = layout::take_clean_shutdown(disk)?;
-        let topics: Vec<Arc<TopicImage>> = image
-            .topics
-            .iter()
-            .filter(|topic| {
-                topic
-                    .partitions
-                    .iter()
-                    .any(|p| p.replicas.contains(&broker.node_id))
-            })
-            .cloned()
-            .collect();
-        let mut tasks = VecDeque::new();
-        for topic in &topics {
-            let config = Arc::new(assignments::topic_config(broker, image, &topic.name));
-            for (index, assigned) in (0i32..).zip(&topic.partitions) {
-                if assigned.replicas.contains(&broker.node_id) {
-                    let (topic, config) = (Arc::clone(topic), Arc::clone(&config));
-                    tasks.push_back(Task {
-                        topic,
-                        config,
-                        index,
-                    });
+        let (mut checkpoints, mut found) = (Vec::new(), Found::new());
+        for (number, dir) in broker.log_dirs.iter().enumerate() {
+            let read = match dir.is_online() {
+                true => look_at(broker, image, dir),
+                false => Ok((Checkpoints::default(), Vec::new())),
+            };
+            let (files, folders) = match read {
+                Ok(read) => read,
+                Err(error) if broker.log_dirs.online().count() > 1 => {
+                    dir.fail(error.to_string());
+                    (Checkpoints::default(), Vec::new())
                 }
+                Err(error) => return Err(error),
+            };
+            checkpoints.push(files);
+            for name in folders {
+                found.entry(name).or_default().push(number);
             }
         }
-        readiness.logs_to_recover(tasks.len() as u64);
-        sort_out(broker, image, disk)?;
-        let log_starts = read(disk, checkpoint::LOG_START_OFFSETS);
-        broker.log_starts.loaded(log_starts.clone());
+        let topics = hosted_topics(broker, image);
+        let tasks = tasks(broker, image, &topics, &found);
+        readiness.logs_to_recover(tasks.iter().map(VecDeque::len).sum::<usize>() as u64);
         Ok(Recovery {
             broker: Arc::clone(broker),
             now_ms: broker.clock.wall_ms(),
-            clean,
-            recovery_points: read(disk, checkpoint::RECOVERY_POINTS),
-            log_starts,
-            compacted: read(disk, checkpoint::CLEANER_OFFSETS),
+            checkpoints,
             tasks: Mutex::new(tasks),
+            next_queue: AtomicUsize::new(0),
             opened: Mutex::new(BTreeMap::new()),
             topics,
             readiness,
@@ -109,12 +132,12 @@ impl Recovery {
 
     /// How many partitions there are to open.
     pub fn partitions(&self) -> usize {
-        self.tasks.lock().len()
+        self.tasks.lock().iter().map(VecDeque::len).sum()
     }
 
     /// Opens one partition; false when none is left.
     pub fn open_next(&self) -> bool {
-        let Some(task) = self.tasks.lock().pop_front() else {
+        let Some(task) = self.next_task() else {
             return false;
         };
         let name = (Arc::clone(&task.topic.name), task.topic.id, task.index);
@@ -124,46 +147,70 @@ impl Recovery {
             Err(error) => (Err(error), 0),
         };
         self.readiness.log_recovered(scanned_bytes);
-        let partition = assignments::partition(&self.broker, name, log, epoch, &task.config);
+        let seat = task.place.seat().dir().seat();
+        if let Err(LogError::Io { path, source }) = &log {
+            seat.report(path, source);
+        }
+        let placed = (log, seat);
+        let partition = assignments::partition(&self.broker, name, placed, epoch, &task.config);
         self.opened
             .lock()
             .insert((task.topic.id, task.index), partition);
         true
     }
 
+    /// The directories take turns.
+    fn next_task(&self) -> Option<Task> {
+        let mut queues = self.tasks.lock();
+        let turn = self.next_queue.fetch_add(1, Ordering::Relaxed);
+        let count = queues.len();
+        (0..count).find_map(|n| queues[(turn + n) % count].pop_front())
+    }
+
     /// The log, and how many bytes of it had to be checked.
     fn open_log(&self, task: &Task) -> Result<(Log, u64), LogError> {
         let name = TopicPartition::new(Arc::clone(&task.topic.name), task.index);
         let dir = layout::partition_dir(&name);
-        let disk = Arc::clone(&self.broker.log_dirs.0[0].disk);
         let config = assignments::log_config(&self.broker, &task.config);
-        let recovery_point = self
-            .recovery_points
-            .get(&name)
-            .copied()
-            .unwrap_or(Offset::ZERO);
-        let exists = disk.exists(&dir).map_err(|source| LogError::Io {
-            path: dir.clone(),
-            source,
-        })?;
-        if !exists {
-            if recovery_point > Offset::ZERO {
-                tracing::error!(%name, %recovery_point, "the log of this partition is gone");
+        let (number, place) = match &task.place {
+            Place::In(number, seat) => (*number, seat),
+            Place::New(seat) => {
+                let promised = self.recovery_point(&name);
+                if promised > Offset::ZERO {
+                    tracing::error!(
+                        %name, recovery_point = %promised,
+                        "the log of this partition is gone"
+                    );
+                }
+                let log = assignments::new_log(&self.broker, seat, &name, task.topic.id, config)?;
+                return Ok((log, 0));
             }
-            let log = assignments::new_log(&self.broker, &name, task.topic.id, config)?;
-            return Ok((log, 0));
-        }
-        let open = OpenLog {
-            recovery_point,
-            log_start_offset: self.log_starts.get(&name).copied().unwrap_or(Offset::ZERO),
-            clean: self.clean,
+            Place::Nowhere(_, why) => {
+                let source = std::io::Error::other(why.clone());
+                return Err(LogError::Io { path: dir, source });
+            }
         };
+        let files = &self.checkpoints[number];
+        let of = |offsets: &PartitionOffsets| offsets.get(&name).copied();
+        let open = OpenLog {
+            recovery_point: of(&files.recovery_points).unwrap_or(Offset::ZERO),
+            log_start_offset: of(&files.log_starts).unwrap_or(Offset::ZERO),
+            clean: files.clean,
+        };
+        let disk = Arc::clone(&place.disk);
         let (mut log, report) = Log::open(disk, &dir, config, open, self.now_ms)?;
-        if let Some(compacted_to) = self.compacted.get(&name) {
-            log.set_compacted_to(*compacted_to);
+        if let Some(compacted_to) = of(&files.compacted) {
+            log.set_compacted_to(compacted_to);
         }
         note(&name, &report);
         Ok((log, report.checked_bytes))
+    }
+
+    /// The highest that any directory promises.
+    fn recovery_point(&self, name: &TopicPartition) -> Offset {
+        let points = self.checkpoints.iter();
+        let points = points.filter_map(|files| files.recovery_points.get(name).copied());
+        points.max().unwrap_or(Offset::ZERO)
     }
 
     /// Makes the opened partitions visible. Every task must be done.
@@ -213,32 +260,128 @@ fn read(disk: &dyn Disk, path: &str) -> PartitionOffsets {
     }
 }
 
+/// What a directory has: its files, and the folders of partitions of this broker.
+fn look_at(
+    broker: &Arc<Broker>,
+    image: &MetadataImage,
+    dir: &Arc<LogDir>,
+) -> Result<(Checkpoints, Vec<TopicPartition>), RecoveryError> {
+    let disk = &*dir.disk;
+    let clean = layout::take_clean_shutdown(disk)?;
+    let folders = sort_out(broker, image, dir)?;
+    let log_starts = read(disk, checkpoint::LOG_START_OFFSETS);
+    *dir.log_starts.lock() = log_starts.clone();
+    let files = Checkpoints {
+        clean,
+        recovery_points: read(disk, checkpoint::RECOVERY_POINTS),
+        log_starts,
+        compacted: read(disk, checkpoint::CLEANER_OFFSETS),
+    };
+    Ok((files, folders))
+}
+
+fn hosted_topics(broker: &Broker, image: &MetadataImage) -> Vec<Arc<TopicImage>> {
+    let here = |topic: &&Arc<TopicImage>| {
+        let mut partitions = topic.partitions.iter();
+        partitions.any(|p| p.replicas.contains(&broker.node_id))
+    };
+    image.topics.iter().filter(here).cloned().collect()
+}
+
+/// What is to be opened, by directory. Those that have a place take it before the new ones look
+/// for one.
+fn tasks(
+    broker: &Arc<Broker>,
+    image: &MetadataImage,
+    topics: &[Arc<TopicImage>],
+    found: &Found,
+) -> Vec<VecDeque<Task>> {
+    let dirs: Vec<_> = broker.log_dirs.iter().collect();
+    let mut queues: Vec<VecDeque<Task>> = dirs.iter().map(|_| VecDeque::new()).collect();
+    let mut new = Vec::new();
+    for topic in topics {
+        let config = Arc::new(assignments::topic_config(broker, image, &topic.name));
+        for (index, assigned) in (0i32..).zip(&topic.partitions) {
+            if !assigned.replicas.contains(&broker.node_id) {
+                continue;
+            }
+            let name = TopicPartition::new(Arc::clone(&topic.name), index);
+            let (topic, config) = (Arc::clone(topic), Arc::clone(&config));
+            let Some(numbers) = found.get(&name) else {
+                new.push((topic, config, index));
+                continue;
+            };
+            let first = numbers[0];
+            let place = match numbers.len() {
+                1 => Place::In(first, dirs[first].seat()),
+                _ => Place::Nowhere(dirs[first].seat(), twice(&dirs, numbers)),
+            };
+            queues[first].push_back(Task {
+                topic,
+                config,
+                index,
+                place,
+            });
+        }
+    }
+    for (topic, config, index) in new {
+        queues[0].push_back(Task {
+            topic,
+            config,
+            index,
+            place: new_place(&broker.log_dirs),
+        });
+    }
+    queues
+}
+
+fn twice(dirs: &[&Arc<LogDir>], numbers: &[usize]) -> String {
+    let paths: Vec<_> = numbers.iter().map(|number| &*dirs[*number].path).collect();
+    let paths = paths.join(" and in ");
+    format!("its folder is in {paths}: move all but the right one away and start again")
+}
+
+/// The place of a partition that has no folder. While a directory is missing it may be there.
+fn new_place(log_dirs: &LogDirs) -> Place {
+    if let Some(offline) = log_dirs.first_offline() {
+        let why = format!(
+            "it is in no directory that works; it may be in {}, which is offline",
+            offline.path
+        );
+        return Place::Nowhere(offline.seat(), why);
+    }
+    match log_dirs.place() {
+        Some(seat) => Place::New(seat),
+        None => Place::Nowhere(log_dirs.nowhere(), "no log directory works".to_owned()),
+    }
+}
+
 /// Removes what a deletion left behind and puts aside logs of no topic, or of an earlier topic of
-/// the same name.
+/// the same name; answers what is left.
 fn sort_out(
     broker: &Arc<Broker>,
     image: &MetadataImage,
-    disk: &dyn Disk,
-) -> Result<(), RecoveryError> {
+    dir: &Arc<LogDir>,
+) -> Result<Vec<TopicPartition>, RecoveryError> {
+    let disk = &dir.disk;
+    let mut folders = Vec::new();
     for entry in disk.list("").map_err(RecoveryError::List)? {
         if !entry.is_dir {
             continue;
         }
         match layout::parse_dir(&entry.name) {
-            DirName::Deleted => {
-                let disk = Arc::clone(&broker.log_dirs.0[0].disk);
-                broker.flush.push(Job::RemoveDir {
-                    disk,
-                    path: entry.name,
-                });
+            DirName::Deleted => broker.flush.push(Job::RemoveDir {
+                disk: Arc::clone(disk),
+                path: entry.name,
+            }),
+            DirName::Partition(name) if !belongs(broker, image, &**disk, &name, &entry.name) => {
+                assignments::set_aside(broker, dir, &entry.name);
             }
-            DirName::Partition(name) if !belongs(broker, image, disk, &name, &entry.name) => {
-                assignments::set_aside(broker, &entry.name);
-            }
-            DirName::Partition(_) | DirName::Future | DirName::Stray | DirName::Other => {}
+            DirName::Partition(name) => folders.push(name),
+            DirName::Future | DirName::Stray | DirName::Other => {}
         }
     }
-    Ok(())
+    Ok(folders)
 }
 
 fn belongs(

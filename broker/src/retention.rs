@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::flusher::Job;
+use crate::log_starts;
 use crate::partition::{Partition, PartitionError};
 
 /// Kafka waits as long before it looks for the first time.
@@ -133,17 +134,21 @@ impl Keeper {
         if found.is_empty() {
             return Vec::new();
         }
-        if let Err(error) = broker.log_starts.write(broker) {
-            tracing::warn!(%error, "log starts could not be saved: nothing is deleted");
-            self.unsaved = found;
-            return Vec::new();
+        let (failed, error) = log_starts::write_all(broker);
+        if let Some(error) = error {
+            tracing::warn!(%error, "log starts could not be saved: nothing is deleted there");
         }
-        let moved = found.into_iter().map(|(partition, expired)| {
+        let mut moved = Vec::new();
+        for (partition, expired) in found {
+            if failed.iter().any(|dir| partition.is_in(dir)) {
+                self.unsaved.push((partition, expired));
+                continue;
+            }
             partition.log_start_saved(expired.log_start_offset);
             broker.metrics.expired(&expired.segments);
-            partition
-        });
-        moved.collect()
+            moved.push(partition);
+        }
+        moved
     }
 
     fn delete(&mut self, broker: &Broker, partitions: Vec<Arc<Partition>>, now: Instant) {

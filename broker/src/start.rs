@@ -8,27 +8,27 @@
 //! marker. Dropping a [`Running`] without `stop` leaves the directory as a crash would.
 
 mod descriptors;
+mod directories;
 mod http;
 mod threads;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ottla_controller::ControllerError;
-use ottla_storage::disk::{Budget, Disk, MemoryDisk};
 use ottla_storage::image::ImageHome;
-use ottla_storage::layout::{self, LayoutError, OpenError};
+use ottla_storage::layout::{self, DirectoryId, LayoutError, OpenError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::boot::{self, BootError, Home};
+use crate::boot::{self, BootError};
 use crate::broker::Broker;
 use crate::cleaner::CompactRefused;
 use crate::clock::{Clock, RealClock};
@@ -41,6 +41,7 @@ use crate::net::{self, Admission, BindError, Bound};
 use crate::observe::{GroupsOf, observe};
 use crate::recovery::{Recovery, RecoveryError};
 use descriptors::Descriptors;
+use directories::Directories;
 use http::HttpThread;
 use threads::{Crew, LONG};
 
@@ -75,8 +76,25 @@ pub enum StartError {
     },
     #[error("no listener is configured")]
     NoListener,
-    #[error("log.dirs names {count} directories, and one is served")]
-    LogDirs { count: usize },
+    #[error("no log directory is configured")]
+    NoLogDir,
+    #[error(
+        "the directory of the metadata log, {}, is empty, but {} has data of this broker: if the \
+         metadata is there, list it first in log.dirs or name it in metadata.log.dir",
+        metadata.display(), other.display()
+    )]
+    MetadataElsewhere { metadata: PathBuf, other: PathBuf },
+    #[error(
+        "log directories {} and {} have the same id, {id}: one is a copy of the other",
+        first.display(), second.display()
+    )]
+    SameDirectory {
+        first: PathBuf,
+        second: PathBuf,
+        id: DirectoryId,
+    },
+    #[error("no log directory can be used; {}: {why}", path.display())]
+    NoUsableLogDir { path: PathBuf, why: String },
     #[error(transparent)]
     LogDir(#[from] OpenError),
     #[error("the log directory cannot be used: {0}")]
@@ -103,8 +121,8 @@ pub struct Running {
     runtime: Option<Runtime>,
     readiness: Arc<Readiness>,
     http: HttpThread,
-    /// Declared last: the directory is unlocked when nothing can write to it any more.
-    _directory: Option<layout::LogDir>,
+    /// Declared last: the directories are unlocked when nothing can write to them any more.
+    _directories: Vec<layout::LogDir>,
 }
 
 impl Broker {
@@ -123,13 +141,13 @@ impl Broker {
         let shown = http_state(&config, &readiness, &metrics);
         let http = HttpThread::start(&config.http_listeners, Arc::clone(&shown))?;
         let mut chance = StdRng::from_os_rng();
-        let directory = Directory::open(&config, storage, images, &mut chance)?;
+        let directories = Directories::open(&config, storage, images, &mut chance)?;
         let clock: Arc<dyn Clock> = Arc::new(RealClock);
         let port_of = |listener: &Listener| port_of(listener, &bound);
         readiness.enter(Phase::LoadingMetadata);
         let (broker, driver) = boot::boot(
             &config,
-            &directory.home,
+            &directories.home,
             (clock, metrics),
             &mut chance,
             port_of,
@@ -145,7 +163,7 @@ impl Broker {
             .iter()
             .map(|bound| (bound.name.clone(), bound.address))
             .collect();
-        let budget = directory.budget.as_ref();
+        let budget = directories.budget.as_ref();
         let descriptors = Descriptors::of_process(&config, budget);
         let accepting = listen(&runtime, &broker, bound, (&shutdown, descriptors));
         readiness.enter(Phase::Ready);
@@ -159,7 +177,7 @@ impl Broker {
             runtime: Some(runtime),
             readiness,
             http,
-            _directory: directory.locked,
+            _directories: directories.locked,
         })
     }
 }
@@ -278,62 +296,7 @@ fn check(config: &Config) -> Result<(), StartError> {
             });
         }
     }
-    match config.log_dirs.len() {
-        1 => Ok(()),
-        count => Err(StartError::LogDirs { count }),
-    }
-}
-
-/// The log directory, or the memory that stands for it.
-struct Directory {
-    home: Home,
-    /// Of a directory on disk.
-    budget: Option<Arc<Budget>>,
-    locked: Option<layout::LogDir>,
-}
-
-impl Directory {
-    fn open(
-        config: &Config,
-        storage: Storage,
-        images: Images,
-        chance: &mut StdRng,
-    ) -> Result<Directory, StartError> {
-        let (wanted, new) = (boot::wanted(config), boot::new_ids(chance));
-        match storage {
-            Storage::Memory => {
-                let disk = Arc::new(MemoryDisk::volatile());
-                let (identity, _) = layout::prepare(&*disk, &wanted, &new)?;
-                let home = Home {
-                    path: Arc::from("memory"),
-                    disk,
-                    identity,
-                    images,
-                };
-                Ok(Directory {
-                    home,
-                    budget: None,
-                    locked: None,
-                })
-            }
-            Storage::Disk => {
-                let path: &Path = &config.log_dirs[0];
-                let budget = Budget::new(descriptors::files_max(config), MAPS_MAX);
-                let locked = layout::open(path, &budget, &wanted, &new)?;
-                let home = Home {
-                    path: Arc::from(path.to_string_lossy().as_ref()),
-                    disk: Arc::clone(&locked.disk) as Arc<dyn Disk>,
-                    identity: locked.identity.clone(),
-                    images,
-                };
-                Ok(Directory {
-                    home,
-                    budget: Some(budget),
-                    locked: Some(locked),
-                })
-            }
-        }
-    }
+    Ok(())
 }
 
 /// Port 0 stands for the bound port.
@@ -382,7 +345,8 @@ fn recover(broker: &Arc<Broker>, readiness: &Arc<Readiness>) -> Result<(), Start
     let image = broker.metadata.image();
     let recovery = Recovery::begin(broker, &image, Arc::clone(readiness))?;
     let partitions = recovery.partitions();
-    let helpers = match broker.config.num_recovery_threads_per_data_dir {
+    let threads = broker.config.num_recovery_threads_per_data_dir;
+    let helpers = match threads.saturating_mul(broker.log_dirs.online().count()) {
         _ if partitions <= ALONE_MAX => 0,
         threads => threads.saturating_sub(1),
     };

@@ -38,10 +38,8 @@ impl Node {
         let (identity, _) =
             layout::prepare(&*disk, &wanted, &new).map_err(|error| error.to_string())?;
         let home = Home {
-            path: Arc::from("simulated"),
-            disk,
-            identity,
             images: Some(images),
+            ..Home::single("simulated", disk, &identity)
         };
         let (broker, driver) =
             boot::boot(config, &home, (clock, Arc::default()), rng, |listener| {

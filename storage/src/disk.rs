@@ -27,6 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_protocol::frame::Body;
 
+mod absent;
 mod budget;
 mod lock;
 pub mod memory;
@@ -36,6 +37,7 @@ mod real;
 #[cfg(test)]
 mod tests;
 
+pub use absent::AbsentDisk;
 pub use budget::Budget;
 pub use lock::{DirectoryLock, LockError};
 pub use memory::MemoryDisk;

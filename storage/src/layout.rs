@@ -7,7 +7,8 @@
 //! ottla.format                       version of this layout; Kafka's directories have none
 //! .kafka_cleanshutdown               present only after a clean shutdown
 //! *-checkpoint                       offsets of all partitions: see checkpoint.rs
-//! ottla-metadata/                    the controller's log
+//! ottla-metadata/                    the controller's log; in one of the directories
+//! ottla.directories                  beside it: which directories the broker had at its last start
 //! ottla-images/                      RocksDB: images of internal topics; may be deleted
 //! TOPIC-PARTITION/                   one partition: segments, partition.metadata, ...
 //! TOPIC-PARTITION.UUID-delete/       a deleted partition whose files are still to be removed
@@ -24,13 +25,17 @@ use uuid::Uuid;
 
 use crate::disk::{Disk, LockError, read_file, write_file_atomically};
 
+mod directories;
 mod identity;
 mod properties;
 
 #[cfg(test)]
 mod tests;
 
-pub use identity::{DirectoryId, Identity, LogDir, NewIds, OpenError, Wanted, open, prepare};
+pub use directories::{DIRECTORIES, KnownDirectory, read_directories, write_directories};
+pub use identity::{
+    DirectoryId, Identity, LogDir, NewIds, OpenError, Wanted, is_somebodys, open, prepare,
+};
 
 pub const META_PROPERTIES: &str = "meta.properties";
 pub const FORMAT_STAMP: &str = "ottla.format";
@@ -55,6 +60,8 @@ pub enum LayoutError {
     OtherNode { found: i32, wanted: i32 },
     #[error("it has format {found}; this build knows formats up to {FORMAT_VERSION}")]
     NewerFormat { found: u32 },
+    #[error("it is empty, and a directory that is in use was expected")]
+    Empty,
     #[error("it was written by Apache Kafka ({META_PROPERTIES} without {FORMAT_STAMP})")]
     KafkaDirectory,
     #[error("{file}: line {line}: {problem}")]

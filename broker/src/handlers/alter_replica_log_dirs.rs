@@ -37,15 +37,11 @@ pub fn handle(
 }
 
 fn decide(logs: &Logs<'_>, dir: &AlterReplicaLogDir, topic: &str, partition: i32) -> ErrorCode {
-    let index = logs
-        .log_dirs
-        .0
-        .iter()
-        .position(|ours| *ours.path == *dir.path);
-    match (index, logs.partitions.get(topic, partition)) {
+    let ours = logs.log_dirs.by_path(&dir.path);
+    match (ours, logs.partitions.get(topic, partition)) {
         (None, _) => ErrorCode::LOG_DIR_NOT_FOUND,
         (Some(_), None) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        (Some(0), Some(_)) => ErrorCode::NONE,
+        (Some(dir), Some(partition)) if partition.is_in(dir) => ErrorCode::NONE,
         (Some(_), Some(_)) => ErrorCode::UNSUPPORTED_VERSION,
     }
 }

@@ -1,6 +1,8 @@
 //! DeleteRecords: raises where logs begin. The records below are not read any more, and their
 //! segments go when all of a segment is below; the answer leaves once that would survive a crash.
 
+use std::sync::Arc;
+
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::delete_records_request::DeleteRecordsTopic;
 use ottla_protocol::messages::delete_records_response::{
@@ -14,6 +16,7 @@ use super::wire::is_internal;
 use crate::broker::Logs;
 use crate::context::RequestContext;
 use crate::errors::ToErrorCode;
+use crate::log_dirs::LogDir;
 use crate::log_starts::NotWritten;
 use crate::metadata::TopicKey;
 use crate::partition::map::HostedTopic;
@@ -30,29 +33,38 @@ pub fn handle(
     request: DeleteRecordsRequest,
 ) -> Reply<DeleteRecordsResponse> {
     let timeout_ms = request.timeout_ms;
+    // Where something was deleted.
+    let mut dirs: Vec<Arc<LogDir>> = Vec::new();
     let topics: Vec<_> = request
         .topics
         .into_iter()
-        .map(|topic| delete_in(&logs, topic))
+        .map(|topic| delete_in(&logs, topic, &mut dirs))
         .collect();
-    let mut results = topics.iter().flat_map(|topic| &topic.partitions);
-    let deleted = results.any(|result| result.error_code == 0);
     let response = DeleteRecordsResponse::default().with_topics(topics);
-    if !deleted {
+    if dirs.is_empty() {
         return Reply::Now(response);
     }
     logs.log_starts
-        .when_written(ctx, timeout_ms, response, not_deleted)
+        .when_written(ctx, (dirs, timeout_ms), response, not_deleted)
 }
 
-fn delete_in(logs: &Logs<'_>, topic: DeleteRecordsTopic) -> DeleteRecordsTopicResult {
+fn delete_in(
+    logs: &Logs<'_>,
+    topic: DeleteRecordsTopic,
+    dirs: &mut Vec<Arc<LogDir>>,
+) -> DeleteRecordsTopicResult {
     let key = TopicKey::Name(topic.name.0.as_str().into());
     let hosted = hosted::topic(logs, &key);
     let results = topic.partitions.iter().map(|asked| {
         let (index, before) = (asked.partition_index, asked.offset);
         let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
         match delete_before(logs, &key, hosted.as_deref(), index, before) {
-            Ok(low_watermark) => result.with_low_watermark(low_watermark.0),
+            Ok((low_watermark, dir)) => {
+                if !dirs.iter().any(|known| Arc::ptr_eq(known, &dir)) {
+                    dirs.push(dir);
+                }
+                result.with_low_watermark(low_watermark.0)
+            }
             Err(error) => result
                 .with_low_watermark(NO_LOW_WATERMARK)
                 .with_error_code(error.0),
@@ -64,14 +76,14 @@ fn delete_in(logs: &Logs<'_>, topic: DeleteRecordsTopic) -> DeleteRecordsTopicRe
         .with_partitions(results)
 }
 
-/// Where the log begins now.
+/// Where the log begins now, and the directory it is in.
 fn delete_before(
     logs: &Logs<'_>,
     key: &TopicKey,
     hosted: Option<&HostedTopic>,
     index: i32,
     before: i64,
-) -> Result<Offset, ErrorCode> {
+) -> Result<(Offset, Arc<LogDir>), ErrorCode> {
     if matches!(key, TopicKey::Name(name) if is_internal(name)) {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
     }
@@ -80,9 +92,9 @@ fn delete_before(
         return Err(ErrorCode::POLICY_VIOLATION);
     }
     let before = (before != HIGH_WATERMARK).then_some(Offset(before));
-    partition
-        .delete_records(before)
-        .map_err(|error| error.error_code())
+    let deleted = partition.delete_records(before);
+    let log_start = deleted.map_err(|error| error.error_code())?;
+    Ok((log_start, partition.log_dir()))
 }
 
 /// What was deleted may be back after a crash: nobody is told that it is gone.

@@ -1,6 +1,7 @@
 //! DescribeLogDirs: where the partitions of this broker lie and how large they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::describe_log_dirs_response::{
@@ -8,9 +9,10 @@ use ottla_protocol::messages::describe_log_dirs_response::{
 };
 use ottla_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 
-use crate::broker::{LogDir, Logs};
+use crate::broker::Logs;
 use crate::context::RequestContext;
 use crate::handlers::wire::{text, wire_name};
+use crate::log_dirs::LogDir;
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
 use crate::reply::Reply;
@@ -34,16 +36,9 @@ pub fn handle(
         asked
     });
     let hosted = logs.partitions.topics();
-    let results = (0..).zip(&logs.log_dirs.0).map(|(index, dir)| {
-        // Partitions live in the first directory; the others are there but empty.
-        let hosted: &[_] = if index == 0 { &hosted } else { &[] };
-        result(
-            dir,
-            hosted
-                .iter()
-                .filter_map(|topic| told(topic, &asked))
-                .collect(),
-        )
+    let results = logs.log_dirs.iter().map(|dir| {
+        let topics = hosted.iter().filter_map(|topic| told(dir, topic, &asked));
+        result(dir, topics.collect())
     });
     Reply::Now(DescribeLogDirsResponse::default().with_results(results.collect()))
 }
@@ -52,6 +47,12 @@ fn result(dir: &LogDir, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsRes
     let result = DescribeLogDirsResult::default()
         .with_log_dir(text(&dir.path))
         .with_topics(topics);
+    if !dir.is_online() {
+        // As Kafka: nothing else is known of it.
+        return DescribeLogDirsResult::default()
+            .with_log_dir(text(&dir.path))
+            .with_error_code(ErrorCode::KAFKA_STORAGE_ERROR.0);
+    }
     let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
     match (dir.disk.total_bytes(), dir.disk.free_bytes()) {
         (Ok(total), Ok(free)) => result
@@ -64,12 +65,12 @@ fn result(dir: &LogDir, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsRes
     }
 }
 
-fn told(topic: &HostedTopic, asked: &Asked) -> Option<DescribeLogDirsTopic> {
+fn told(dir: &Arc<LogDir>, topic: &HostedTopic, asked: &Asked) -> Option<DescribeLogDirsTopic> {
     let wanted = match asked {
         Some(asked) => Some(asked.get(&*topic.name)?),
         None => None,
     };
-    let hosted = topic.partitions.iter().flatten();
+    let hosted = topic.partitions.iter().flatten().filter(|p| p.is_in(dir));
     let wanted = hosted.filter(|p| wanted.is_none_or(|wanted| wanted.contains(&p.index)));
     let partitions: Vec<_> = wanted.map(|partition| told_partition(partition)).collect();
     (!partitions.is_empty()).then(|| {

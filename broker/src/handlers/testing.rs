@@ -29,6 +29,7 @@ use ottla_protocol::messages::{
 use ottla_protocol::types::{BrokerId, Offset};
 use ottla_storage::disk::MemoryDisk;
 use ottla_storage::image::MemoryStore;
+use ottla_storage::layout::DirectoryId;
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -36,10 +37,11 @@ use uuid::Uuid;
 
 use crate::api::{Caller, dispatch};
 use crate::assignments;
-use crate::broker::{Broker, ControllerHandle, Done, LogDir, LogDirs, Seams};
+use crate::broker::{Broker, ControllerHandle, Done, Seams};
 use crate::clock::RealClock;
 use crate::config::{Config, ListenerName};
 use crate::flusher::Job;
+use crate::log_dirs::{LogDir, LogDirs};
 use crate::partition::PartitionError;
 use crate::purgatory::ConnectionSignal;
 use crate::reply::{Answer, Parked, Reply};
@@ -92,14 +94,15 @@ fn core(
     controller: Arc<InlineController>,
     (disk, images): (Arc<MemoryDisk>, MemoryStore),
 ) -> Arc<Broker> {
-    let path = Arc::from("/data");
+    let id = DirectoryId(Uuid::from_u128(2));
+    let dir = LogDir::new(Arc::from("/data"), id, disk);
     Arc::new(Broker::new(Seams {
         config,
         clock: Arc::new(RealClock),
         metrics: Arc::default(),
         image: Arc::new(MetadataImage::empty()),
         controller,
-        log_dirs: LogDirs(vec![LogDir { path, disk }]),
+        log_dirs: LogDirs::new(vec![Arc::new(dir)]),
         images: Some(Arc::new(images)),
         seed: 7,
     }))

@@ -3,6 +3,7 @@
 use ottla_protocol::batch::BatchBuilder;
 use ottla_storage::disk::memory::{InjectedError, Injection, Operation};
 use ottla_storage::disk::{Disk, MemoryDisk};
+use ottla_storage::layout::DirectoryId;
 
 use std::time::Instant;
 
@@ -31,8 +32,10 @@ fn world(durability: Durability) -> World {
     });
     let log = Log::create(dyn_disk, "t-0", TopicId::ZERO, LogConfig::default()).unwrap();
     let policy = flush_policy(&topic, &config);
+    let id = DirectoryId(TopicId::ZERO.0);
+    let seat = Arc::new(LogDir::new(Arc::from("/data"), id, disk.clone())).seat();
     let name = (Arc::from("t"), TopicId::ZERO, 0);
-    let partition = Partition::lead(name, log, LeaderEpoch(3), topic, policy);
+    let partition = Partition::lead(name, (log, seat), LeaderEpoch(3), topic, policy);
     World {
         disk,
         partition: Arc::new(partition),

@@ -64,11 +64,8 @@ pub(super) fn start(loaded: Loaded, storage: Storage, output: Output) -> Outcome
 
 /// Where RocksDB keeps the images of internal topics; a broker that keeps nothing has none.
 fn images(config: &Config, storage: Storage) -> Option<Arc<dyn ImageHome>> {
-    let log_dir = config
-        .log_dirs
-        .first()
-        .filter(|_| storage == Storage::Disk)?;
-    let home = RocksHome::new(log_dir.join(layout::IMAGES_DIR));
+    let metadata_dir = config.metadata_dir().filter(|_| storage == Storage::Disk)?;
+    let home = RocksHome::new(metadata_dir.join(layout::IMAGES_DIR));
     Some(Arc::new(home))
 }
 

@@ -50,6 +50,8 @@ pub struct Wanted {
     pub node_id: BrokerId,
     /// `None`: whatever the directory says.
     pub cluster_id: Option<String>,
+    /// A directory that nobody owns becomes ours; otherwise it is refused.
+    pub may_be_new: bool,
 }
 
 /// The ids a fresh directory gets (chance is the caller's). A wanted cluster id goes first.
@@ -118,6 +120,7 @@ pub fn prepare(
             Ok((identity, false))
         }
         (false, Some(_)) => Err(LayoutError::KafkaDirectory),
+        (_, None) if !wanted.may_be_new => Err(LayoutError::Empty),
         (_, None) => {
             let identity = Identity {
                 cluster_id: wanted
@@ -146,6 +149,12 @@ fn check(found: &Identity, wanted: &Wanted) -> Result<(), LayoutError> {
         return Err(LayoutError::OtherNode { found, wanted });
     }
     Ok(())
+}
+
+/// Whether a directory on this machine has an identity already; nothing is created or locked.
+/// One that cannot be looked at has none that we could see.
+pub fn is_somebodys(path: &Path) -> bool {
+    path.join(META_PROPERTIES).exists()
 }
 
 /// Whether the directory bears our stamp, of a version we know.

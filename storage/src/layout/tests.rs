@@ -13,6 +13,7 @@ fn wanted(node_id: i32, cluster_id: Option<&str>) -> Wanted {
     Wanted {
         node_id: BrokerId(node_id),
         cluster_id: cluster_id.map(str::to_owned),
+        may_be_new: true,
     }
 }
 

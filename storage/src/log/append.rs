@@ -315,6 +315,12 @@ impl Log {
         Ok(())
     }
 
+    /// Makes the directory of a new log now instead of with the first append, so that it can be
+    /// seen where the log is. Not synced: the first flush does that.
+    pub fn create_now(&mut self) -> Result<(), LogError> {
+        self.create_directory()
+    }
+
     /// The directory of a log that never held anything.
     pub(super) fn create_directory(&mut self) -> Result<(), LogError> {
         if self.directory.exists {

@@ -1,5 +1,7 @@
 //! Keys of identity, the metadata quorum and the metadata log.
 
+use std::path::PathBuf;
+
 use super::why;
 use crate::config::key::{Key, KeyType, boolean, int, list, long, unset};
 
@@ -121,7 +123,7 @@ pub(super) const KEYS: &[Key] = &[
         KeyType::String,
         "Directory of the metadata log when it is not the first data directory.",
     )
-    .without_effect("the metadata log is kept in the first data directory"),
+    .sets(|c, v| c.metadata_log_dir = v.text_or_none().map(PathBuf::from)),
     long(
         "metadata.log.max.record.bytes.between.snapshots",
         "20971520",

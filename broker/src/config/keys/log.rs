@@ -43,7 +43,7 @@ pub(super) const KEYS: &[Key] = &[
         "Log directories that get no new partitions; * for all.",
     )
     .per_broker()
-    .without_effect("new partitions go to the first log directory"),
+    .without_effect("new partitions go where the fewest are, whatever it says"),
     long(
         "log.cleaner.backoff.ms",
         "15000",
@@ -154,7 +154,8 @@ pub(super) const KEYS: &[Key] = &[
     unset(
         "log.dirs",
         KeyType::List,
-        "Data directories; without it, log.dir.",
+        "Data directories, separated by commas; without it, log.dir. A new partition goes where the \
+         fewest are; the first one also holds the metadata log, unless metadata.log.dir is set.",
     )
     .combined(),
     long(

@@ -1,0 +1,263 @@
+//! The log directories of a broker: which there are, which still work, and which gets the next
+//! partition.
+//!
+//! A directory fails once and stays failed until the broker starts again: its partitions go
+//! offline, everything else serves on. Whoever meets the error reports it here; taking partitions
+//! offline is `crate::failures`. A new partition goes where the fewest are, as in Kafka.
+//! Deliberately absent: files (`ottla_storage`), opening directories (`crate::start`).
+
+use std::io;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use ottla_storage::checkpoint::PartitionOffsets;
+use ottla_storage::disk::{AbsentDisk, Disk};
+use ottla_storage::layout::DirectoryId;
+use parking_lot::Mutex;
+
+/// One directory that holds logs.
+pub struct LogDir {
+    /// As configured: for people and for DescribeLogDirs.
+    pub path: Arc<str>,
+    pub id: DirectoryId,
+    pub disk: Arc<dyn Disk>,
+    /// What its file of log starts says; held while it is written.
+    pub(crate) log_starts: Mutex<PartitionOffsets>,
+    /// Partitions that are here or on their way here.
+    replicas: AtomicUsize,
+    /// A log in it could not be closed.
+    unclean: AtomicBool,
+    failure: OnceLock<String>,
+    on_failure: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl LogDir {
+    pub fn new(path: Arc<str>, id: DirectoryId, disk: Arc<dyn Disk>) -> LogDir {
+        LogDir {
+            path,
+            id,
+            disk,
+            log_starts: Mutex::default(),
+            replicas: AtomicUsize::new(0),
+            unclean: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            on_failure: OnceLock::new(),
+        }
+    }
+
+    /// A configured directory that could not be opened.
+    pub fn absent(path: Arc<str>, id: DirectoryId, why: String) -> LogDir {
+        let dir = LogDir::new(path, id, Arc::new(AbsentDisk::new(why.clone())));
+        let _ = dir.failure.set(why);
+        dir
+    }
+
+    /// Why it is offline.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    pub fn is_online(&self) -> bool {
+        self.failure.get().is_none()
+    }
+
+    /// The directory is not used any more; false when that was known.
+    pub fn fail(&self, why: String) -> bool {
+        let new = self.failure.set(why).is_ok();
+        if new && let Some(on_failure) = self.on_failure.get() {
+            on_failure();
+        }
+        new
+    }
+
+    /// Somebody met this error here. Errors of the device take the whole directory offline, as in
+    /// Kafka; a full or read-only disk and scarce descriptors do not.
+    pub fn report(&self, what: &str, error: &io::Error) {
+        if is_of_the_device(error) {
+            self.fail(format!("{what}: {error}"));
+        }
+    }
+
+    /// `on_failure` is called once, when the directory fails; locks may be held then. Only the
+    /// first call counts.
+    pub fn on_failure(&self, on_failure: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_failure.set(Box::new(on_failure));
+    }
+
+    /// A log here could not be closed: the next start must check the directory's logs.
+    pub fn set_unclean(&self) {
+        self.unclean.store(true, Ordering::Release);
+    }
+
+    pub fn is_clean(&self) -> bool {
+        !self.unclean.load(Ordering::Acquire)
+    }
+
+    /// How many partitions are here or on their way here.
+    pub fn replicas(&self) -> usize {
+        self.replicas.load(Ordering::Relaxed)
+    }
+
+    /// A place for one partition, counted as long as it lives.
+    pub fn seat(self: &Arc<Self>) -> Seat {
+        self.replicas.fetch_add(1, Ordering::Relaxed);
+        Seat(Arc::clone(self))
+    }
+}
+
+impl std::fmt::Debug for LogDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LogDir({})", self.path)
+    }
+}
+
+/// Whether an error says that the device does not work, rather than that it or a limit is full.
+pub fn is_of_the_device(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let device = [
+        Errno::IO,
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::STALE,
+        Errno::UCLEAN,
+        Errno::REMOTEIO,
+        Errno::SHUTDOWN,
+        Errno::NOTCONN,
+        Errno::NOMEDIUM,
+    ];
+    let code = error.raw_os_error();
+    device
+        .iter()
+        .any(|device| code == Some(device.raw_os_error()))
+}
+
+/// A partition's place in a directory.
+pub struct Seat(Arc<LogDir>);
+
+impl Seat {
+    pub fn dir(&self) -> &Arc<LogDir> {
+        &self.0
+    }
+}
+
+impl Deref for Seat {
+    type Target = LogDir;
+
+    fn deref(&self) -> &LogDir {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.replicas.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The directories that hold logs, in the order of the configuration; at least one.
+pub struct LogDirs {
+    dirs: Vec<Arc<LogDir>>,
+    /// A partition is being placed: the next one must see where it went.
+    placing: Mutex<()>,
+}
+
+impl LogDirs {
+    pub fn new(dirs: Vec<Arc<LogDir>>) -> LogDirs {
+        assert!(!dirs.is_empty(), "a broker has a log directory");
+        LogDirs {
+            dirs,
+            placing: Mutex::new(()),
+        }
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<LogDir>> {
+        self.dirs.iter()
+    }
+
+    pub fn online(&self) -> impl Iterator<Item = &Arc<LogDir>> {
+        self.dirs.iter().filter(|dir| dir.is_online())
+    }
+
+    pub fn first_offline(&self) -> Option<&Arc<LogDir>> {
+        self.dirs.iter().find(|dir| !dir.is_online())
+    }
+
+    /// More than one is configured.
+    pub fn are_several(&self) -> bool {
+        self.dirs.len() > 1
+    }
+
+    pub fn by_path(&self, path: &str) -> Option<&Arc<LogDir>> {
+        self.dirs.iter().find(|dir| *dir.path == *path)
+    }
+
+    /// Where the next partition goes: the directory with the fewest, the first of several such.
+    /// `None`: no directory works.
+    pub fn place(&self) -> Option<Seat> {
+        let _placing = self.placing.lock();
+        let dir = self.online().min_by_key(|dir| dir.replicas())?;
+        Some(dir.seat())
+    }
+
+    /// A place in the first directory, for a partition that cannot be anywhere.
+    pub fn nowhere(&self) -> Seat {
+        self.dirs[0].seat()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use ottla_storage::disk::MemoryDisk;
+    use rustix::io::Errno;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn dirs(count: u128) -> LogDirs {
+        let dir = |n: u128| {
+            let path = Arc::from(format!("/data{n}"));
+            let id = DirectoryId(Uuid::from_u128(n + 1));
+            Arc::new(LogDir::new(path, id, Arc::new(MemoryDisk::new())))
+        };
+        LogDirs::new((0..count).map(dir).collect())
+    }
+
+    #[test]
+    fn a_partition_goes_where_the_fewest_are() {
+        let dirs = dirs(3);
+        let mut seats: Vec<Seat> = (0..7).map(|_| dirs.place().unwrap()).collect();
+        let counts = || dirs.iter().map(|dir| dir.replicas()).collect::<Vec<_>>();
+        assert_eq!(counts(), [3, 2, 2]);
+        seats.retain(|seat| *seat.path != *"/data1");
+        assert_eq!(counts(), [3, 0, 2]);
+        seats.extend((0..3).map(|_| dirs.place().unwrap()));
+        assert_eq!(counts(), [3, 3, 2], "0 to 2, then the first of two equals");
+        drop(seats);
+        assert_eq!(counts(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_failed_directory_gets_nothing_and_says_why_once() {
+        let dirs = dirs(2);
+        let first = dirs.iter().next().unwrap();
+        let told = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&told);
+        first.on_failure(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        first.report("a write", &Errno::NOSPC.into());
+        first.report("a write", &Errno::MFILE.into());
+        first.report("a write", &Errno::ROFS.into());
+        assert!(first.is_online());
+        first.report("a sync", &Errno::IO.into());
+        first.report("a read", &Errno::IO.into());
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert!(first.failure().unwrap().starts_with("a sync: "));
+        let seats: Vec<Seat> = (0..3).map(|_| dirs.place().unwrap()).collect();
+        assert!(seats.iter().all(|seat| *seat.path == *"/data1"));
+        seats[0].fail("it is gone".to_owned());
+        assert!(dirs.place().is_none());
+    }
+}

@@ -1,0 +1,310 @@
+//! A whole broker over several log directories: where partitions go, that they stay there, and what
+//! a start does with directories that are missing, empty, mixed up or somebody else's.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ottla_broker::broker::Broker;
+use ottla_broker::config::Config;
+use ottla_broker::start::{Running, StartError, Storage};
+use ottla_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+use ottla_storage::layout::LayoutError;
+
+#[path = "support/client.rs"]
+mod client;
+
+use client::Client;
+
+const STORAGE_ERROR: i16 = 56;
+
+/// Directories `0`, `1`, ... of one broker.
+struct World {
+    root: tempfile::TempDir,
+    names: Vec<&'static str>,
+    more: Vec<(&'static str, String)>,
+}
+
+impl World {
+    fn new(names: &[&'static str]) -> World {
+        World {
+            root: tempfile::tempdir().unwrap(),
+            names: names.to_vec(),
+            more: Vec::new(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn config(&self) -> Config {
+        let paths: Vec<_> = self.names.iter().map(|name| self.path(name)).collect();
+        let paths: Vec<_> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        let dirs = paths.join(",");
+        let mut pairs = vec![
+            ("log.dirs", &*dirs),
+            ("node.id", "1"),
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("ottla.http.listeners", ""),
+        ];
+        pairs.extend(self.more.iter().map(|(key, value)| (*key, &**value)));
+        Config::from_pairs(pairs).unwrap()
+    }
+
+    fn start(&self) -> Running {
+        Broker::start(self.config(), Storage::Disk, None).unwrap()
+    }
+
+    fn refused(&self) -> StartError {
+        match Broker::start(self.config(), Storage::Disk, None) {
+            Ok(_) => panic!("the broker started"),
+            Err(error) => error,
+        }
+    }
+
+    /// The folders of a topic's partitions in a directory.
+    fn folders(&self, name: &str, topic: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(name)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let prefix = format!("{topic}-");
+        let mut names: Vec<_> = names.filter(|name| name.starts_with(&prefix)).collect();
+        names.sort();
+        names
+    }
+}
+
+fn described(client: &mut Client) -> DescribeLogDirsResponse {
+    client.call(4, &DescribeLogDirsRequest::default().with_topics(None))
+}
+
+/// Error code and partitions of each directory.
+fn told(client: &mut Client) -> BTreeMap<String, (i16, Vec<String>)> {
+    let response = described(client);
+    let dirs = response.results.iter().map(|dir| {
+        let mut partitions = Vec::new();
+        for topic in &dir.topics {
+            let indexes = topic.partitions.iter().map(|one| one.partition_index);
+            partitions.extend(indexes.map(|index| format!("{}-{index}", &*topic.name.0)));
+        }
+        let name = Path::new(&*dir.log_dir).file_name().unwrap();
+        let name = name.to_str().unwrap().to_owned();
+        (name, (dir.error_code, partitions))
+    });
+    dirs.collect()
+}
+
+fn one(text: &str) -> Vec<String> {
+    vec![text.to_owned()]
+}
+
+#[test]
+fn partitions_spread_over_the_directories_and_stay_where_they_are() {
+    let world = World::new(&["a", "b", "c"]);
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 7);
+    for partition in 0..7 {
+        client.produce("t", partition, &one(&format!("first {partition}")));
+    }
+    let placed = told(&mut client);
+    let counts: Vec<_> = placed.values().map(|(_, folders)| folders.len()).collect();
+    assert_eq!(counts, [3, 2, 2]);
+    for (name, (_, folders)) in &placed {
+        assert_eq!(&world.folders(name, "t"), folders, "in {name}");
+    }
+    running.stop().unwrap();
+    for name in ["a", "b", "c"] {
+        let file = |file: &str| world.path(name).join(file);
+        assert!(file(".kafka_cleanshutdown").exists() && file("meta.properties").exists());
+        let points = file("recovery-point-offset-checkpoint");
+        let points = std::fs::read_to_string(points).unwrap();
+        let listed = points.lines().filter(|line| line.starts_with("t ")).count();
+        assert_eq!(
+            listed,
+            placed[name].1.len(),
+            "{name} lists its own:\n{points}"
+        );
+    }
+    // Once after a clean stop, once as after a crash.
+    for _ in 0..2 {
+        let running = world.start();
+        let mut client = Client::connect(&running);
+        assert_eq!(told(&mut client), placed);
+        for partition in 0..7 {
+            let values = client.read_all("t", partition);
+            assert_eq!(values[0], format!("first {partition}"));
+            client.produce("t", partition, &one("more"));
+        }
+        drop(running);
+    }
+    assert!(world.path("a").join("ottla-metadata").exists());
+    assert!(!world.path("b").join("ottla-metadata").exists());
+}
+
+#[test]
+fn every_directory_has_an_id_of_its_own_and_the_cluster_of_the_others() {
+    let mut world = World::new(&["a"]);
+    world.start().stop().unwrap();
+    world.names.push("b");
+    world.start().stop().unwrap();
+    let identity = |name: &str| {
+        let text = std::fs::read_to_string(world.path(name).join("meta.properties")).unwrap();
+        let value = |key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+            line.to_owned()
+        };
+        (value("cluster.id="), value("directory.id="))
+    };
+    let (first, second) = (identity("a"), identity("b"));
+    assert_eq!(first.0, second.0);
+    assert_ne!(first.1, second.1);
+    std::fs::copy(
+        world.path("a").join("meta.properties"),
+        world.path("b").join("meta.properties"),
+    )
+    .unwrap();
+    let error = world.refused();
+    assert!(matches!(error, StartError::SameDirectory { .. }), "{error}");
+}
+
+#[test]
+fn a_directory_of_another_cluster_is_refused_by_name() {
+    let world = World::new(&["a", "b"]);
+    let other = World::new(&["x"]);
+    other.start().stop().unwrap();
+    std::fs::rename(other.path("x"), world.path("b")).unwrap();
+    std::fs::create_dir(world.path("a")).unwrap();
+    // `a` is new, and `b` has data of a broker: that would begin a second cluster.
+    let error = world.refused();
+    assert!(
+        matches!(error, StartError::MetadataElsewhere { .. }),
+        "{error}"
+    );
+    std::fs::rename(world.path("b"), other.path("x")).unwrap();
+    world.start().stop().unwrap();
+    std::fs::remove_dir_all(world.path("b")).unwrap();
+    std::fs::rename(other.path("x"), world.path("b")).unwrap();
+    match world.refused() {
+        StartError::LogDir(error) => {
+            assert_eq!(error.path, world.path("b"));
+            let is_other = matches!(error.source, LayoutError::OtherCluster { .. });
+            assert!(is_other, "{error}");
+        }
+        error => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_metadata_may_lie_in_a_directory_of_its_own() {
+    let mut world = World::new(&["a", "b"]);
+    world.more = vec![("metadata.log.dir", world.path("m").display().to_string())];
+    let running = world.start();
+    Client::connect(&running).create_topic("t", 2);
+    running.stop().unwrap();
+    assert!(world.path("m").join("ottla-metadata").exists());
+    assert!(!world.path("a").join("ottla-metadata").exists());
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    assert_eq!(told(&mut client).len(), 2, "it holds no partitions");
+    client.produce("t", 1, &one("x"));
+    running.stop().unwrap();
+    // Without the key the first directory would be asked, and it has no metadata.
+    world.more.clear();
+    let (a, m) = (world.path("a"), world.path("m"));
+    assert!(!a.join("ottla-metadata").exists() && m.exists());
+}
+
+#[test]
+fn a_missing_directory_takes_its_partitions_offline_and_no_other() {
+    let world = World::new(&["a", "b"]);
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 4);
+    for partition in 0..4 {
+        client.produce("t", partition, &one("kept"));
+    }
+    running.stop().unwrap();
+    let away = world.path("away");
+    std::fs::rename(world.path("b"), &away).unwrap();
+    // A mount point without its file system, and a path where no directory can be.
+    for missing in [true, false] {
+        match missing {
+            true => std::fs::create_dir(world.path("b")).unwrap(),
+            false => std::fs::write(world.path("b"), b"").unwrap(),
+        }
+        let running = world.start();
+        let mut client = Client::connect(&running);
+        for partition in [0, 2] {
+            assert_eq!(client.read_all("t", partition)[0], "kept");
+            client.produce("t", partition, &one("more"));
+        }
+        for partition in [1, 3] {
+            let (error, _) = client.try_produce("t", partition, &one("lost"));
+            assert_eq!(error, STORAGE_ERROR);
+            let fetched = client.fetch("t", partition, 0);
+            let answer = &fetched.responses[0].partitions[0];
+            assert_eq!(answer.error_code, STORAGE_ERROR);
+        }
+        let dirs = told(&mut client);
+        assert_eq!(dirs["a"].0, 0);
+        assert_eq!(dirs["b"], (STORAGE_ERROR, Vec::new()));
+        // New partitions find a place.
+        client.create_topic(if missing { "new" } else { "newer" }, 2);
+        client.produce(if missing { "new" } else { "newer" }, 1, &one("x"));
+        drop(running);
+        match missing {
+            true => {
+                assert!(!world.path("b").join("meta.properties").exists());
+                std::fs::remove_dir_all(world.path("b")).unwrap();
+            }
+            false => std::fs::remove_file(world.path("b")).unwrap(),
+        }
+    }
+    std::fs::rename(&away, world.path("b")).unwrap();
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    for partition in 0..4 {
+        assert_eq!(client.read_all("t", partition)[0], "kept");
+    }
+    client.produce("t", 1, &one("again"));
+    running.stop().unwrap();
+}
+
+#[test]
+fn without_any_directory_that_works_nothing_starts() {
+    let mut world = World::new(&["a"]);
+    world.more = vec![("metadata.log.dir", world.path("m").display().to_string())];
+    std::fs::write(world.path("a"), b"").unwrap();
+    let error = world.refused();
+    let named =
+        matches!(&error, StartError::NoUsableLogDir { path, .. } if *path == world.path("a"));
+    assert!(named, "{error}");
+}
+
+#[test]
+fn a_partition_found_twice_is_offline_until_somebody_decides() {
+    let world = World::new(&["a", "b"]);
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 2);
+    client.produce("t", 0, &one("x"));
+    client.produce("t", 1, &one("y"));
+    running.stop().unwrap();
+    let copy = world.path("b").join("t-0");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(world.path("a").join("t-0")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    assert_eq!(client.try_produce("t", 0, &one("z")).0, STORAGE_ERROR);
+    client.produce("t", 1, &one("z"));
+    drop(running);
+    std::fs::remove_dir_all(copy).unwrap();
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    assert_eq!(client.read_all("t", 0), one("x"));
+    drop(running);
+}
