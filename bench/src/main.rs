@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use ottla_bench::peer::{Kind, Places};
 use ottla_bench::report::Report;
-use ottla_bench::{commits, drain, groups, process, recovery, replay, side_by_side, wire};
+use ottla_bench::{
+    cold, commits, compaction, density, drain, fsync, groups, process, recovery, replay,
+    side_by_side, spread, wire,
+};
 use std::path::{Path, PathBuf};
 
 /// Load generators, and Ottla beside Apache Kafka.
@@ -21,6 +24,14 @@ enum Command {
     SideBySide(SideBySide),
     /// Measure a clean restart with many partitions and one after kill -9
     Recovery(Recovery),
+    /// Create, write to, hold and start again with very many partitions
+    Density(Density),
+    /// Many producers of small records, each synced before its acknowledgement
+    Fsync(Fsync),
+    /// A consumer catches up on data that is not in memory while a producer goes on
+    Cold(Cold),
+    /// Compact a log while a producer writes to another
+    Compaction(Compaction),
     /// Commit offsets of many groups and compare what that costs
     Commits(Commits),
     /// A large group until it is stable, and many small ones
@@ -68,10 +79,84 @@ struct SideBySide {
 struct Recovery {
     #[command(flatten)]
     common: Common,
+    #[arg(long, default_value_t = 1)]
+    pairs: u32,
     #[arg(long, default_value_t = 1000)]
     partitions: i32,
     #[arg(long, default_value_t = 4.0)]
     gigabytes: f64,
+}
+
+#[derive(Args)]
+struct Density {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 100)]
+    topics: i32,
+    /// Of each topic
+    #[arg(long, default_value_t = 100)]
+    partitions: i32,
+    /// Writes to each partition after the first
+    #[arg(long, default_value_t = 2)]
+    rounds: u32,
+    /// Seconds that a broker is left alone before it is looked at
+    #[arg(long, default_value_t = 45)]
+    settle: u64,
+    /// Seconds of idleness that are counted, without and with a consumer
+    #[arg(long, default_value_t = 20)]
+    idle: u64,
+    /// memory: what Kafka promises by default; commit: what Ottla does
+    #[arg(long, default_value = "memory")]
+    durability: String,
+}
+
+#[derive(Args)]
+struct Fsync {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 3)]
+    pairs: u32,
+    /// One connection each, one record on the way
+    #[arg(long, default_value_t = 50)]
+    producers: usize,
+    #[arg(long, default_value_t = 4)]
+    partitions: i32,
+    /// How long each turn is measured, about
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+}
+
+#[derive(Args)]
+struct Cold {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 3)]
+    pairs: u32,
+    /// What the consumer catches up on
+    #[arg(long, default_value_t = 2.0)]
+    gigabytes: f64,
+    /// What the producer writes meanwhile
+    #[arg(long, default_value_t = 20.0)]
+    megabytes_per_second: f64,
+    /// memory: what Kafka promises by default; commit: what Ottla does
+    #[arg(long, default_value = "memory")]
+    durability: String,
+}
+
+#[derive(Args)]
+struct Compaction {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 3)]
+    pairs: u32,
+    #[arg(long, default_value_t = 1.0)]
+    gigabytes: f64,
+    /// How often a key is written, on average
+    #[arg(long, default_value_t = 10)]
+    versions: u64,
+    /// memory: what Kafka promises by default; commit: what Ottla does
+    #[arg(long, default_value = "memory")]
+    durability: String,
 }
 
 #[derive(Args)]
@@ -174,6 +259,10 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::SideBySide(arguments) => compare(&arguments),
         Command::Recovery(arguments) => recover(&arguments),
+        Command::Density(arguments) => crowd(&arguments),
+        Command::Fsync(arguments) => sync(&arguments),
+        Command::Cold(arguments) => catch_up(&arguments),
+        Command::Compaction(arguments) => compact(&arguments),
         Command::Commits(arguments) => commit(&arguments),
         Command::Groups(arguments) => group(&arguments),
         Command::Produce(arguments) => produce(&arguments),
@@ -251,9 +340,76 @@ fn recover(arguments: &Recovery) -> Result<()> {
     let report = recovery::run(&recovery::Plan {
         places: places(&arguments.common)?,
         kinds: kinds(&arguments.common)?,
+        pairs: arguments.pairs,
         partitions: arguments.partitions,
         gigabytes: arguments.gigabytes,
     })?;
+    print(&report, &arguments.common, load)
+}
+
+/// The setting of a topic on Ottla.
+fn durability(class: &str) -> Vec<(String, String)> {
+    vec![("ottla.durability".to_owned(), class.to_owned())]
+}
+
+fn sync(arguments: &Fsync) -> Result<()> {
+    let load = process::load_average();
+    let report = fsync::run(&fsync::Plan {
+        places: places(&arguments.common)?,
+        kinds: kinds(&arguments.common)?,
+        pairs: arguments.pairs,
+        producers: arguments.producers,
+        partitions: arguments.partitions,
+        seconds: arguments.seconds,
+    })?;
+    print(&report, &arguments.common, load)
+}
+
+fn catch_up(arguments: &Cold) -> Result<()> {
+    let load = process::load_average();
+    let report = cold::run(&cold::Plan {
+        places: places(&arguments.common)?,
+        kinds: kinds(&arguments.common)?,
+        pairs: arguments.pairs,
+        gigabytes: arguments.gigabytes,
+        megabytes_per_second: arguments.megabytes_per_second,
+        alone: std::time::Duration::from_secs(6),
+        ottla_topic: durability(&arguments.durability),
+    })?;
+    println!("durability class: {}", arguments.durability);
+    print(&report, &arguments.common, load)
+}
+
+fn compact(arguments: &Compaction) -> Result<()> {
+    let load = process::load_average();
+    let report = compaction::run(&compaction::Plan {
+        places: places(&arguments.common)?,
+        kinds: kinds(&arguments.common)?,
+        pairs: arguments.pairs,
+        gigabytes: arguments.gigabytes,
+        versions: arguments.versions,
+        ottla_topic: durability(&arguments.durability),
+    })?;
+    println!("durability class: {}", arguments.durability);
+    print(&report, &arguments.common, load)
+}
+
+fn crowd(arguments: &Density) -> Result<()> {
+    let load = process::load_average();
+    let report = density::run(&density::Plan {
+        places: places(&arguments.common)?,
+        kinds: kinds(&arguments.common)?,
+        topics: spread::Topics {
+            name: "many".to_owned(),
+            topics: arguments.topics,
+            partitions: arguments.partitions,
+        },
+        rounds: arguments.rounds,
+        settle: std::time::Duration::from_secs(arguments.settle),
+        idle: std::time::Duration::from_secs(arguments.idle),
+        ottla_topic: durability(&arguments.durability),
+    })?;
+    println!("durability class: {}", arguments.durability);
     print(&report, &arguments.common, load)
 }
 

@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// Ticks per second of the times in `/proc/PID/stat`; fixed on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -43,6 +45,48 @@ fn status_bytes(pid: u32, key: &str) -> Result<u64> {
         .context("a number")?
         .parse()?;
     Ok(kib * 1024)
+}
+
+/// Bytes that the process has had the disk read for it, `sendfile` included.
+pub fn read_bytes(pid: u32) -> Result<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("read_bytes: "));
+    Ok(line.context("read_bytes")?.parse()?)
+}
+
+/// Open descriptors.
+pub fn open_descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Mapped areas of memory, those of the program and its heap included.
+pub fn maps(pid: u32) -> Result<usize> {
+    Ok(fs::read_to_string(format!("/proc/{pid}/maps"))?
+        .lines()
+        .count())
+}
+
+pub fn threads(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count())
+}
+
+/// What the files below a folder take of the disk, reserved space included.
+pub fn allocated_bytes(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // A file may go while it is looked at.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        sum += metadata.blocks() * 512;
+        if metadata.is_dir() {
+            sum += allocated_bytes(&entry.path())?;
+        }
+    }
+    Ok(sum)
 }
 
 /// The load average of the last minute: the company that a figure was taken in.

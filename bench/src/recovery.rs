@@ -1,4 +1,5 @@
-//! How long a broker is away: a clean restart with many partitions, and one after `kill -9`.
+//! How long a broker is away: a first start, a clean restart with many partitions, and one after
+//! `kill -9`.
 
 use crate::peer::{Kind, Peer, Places};
 use crate::replay;
@@ -10,25 +11,23 @@ use anyhow::{Result, ensure};
 pub struct Plan {
     pub places: Places,
     pub kinds: Vec<Kind>,
+    pub pairs: u32,
     /// Partitions of the clean restart; each holds one batch.
     pub partitions: i32,
-    /// Data in the log when the broker is killed, over eight partitions.
+    /// Data in the logs when the broker is killed.
     pub gigabytes: f64,
 }
 
-const KILLED_PARTITIONS: i32 = 8;
+const KILLED_PARTITIONS: i32 = 20;
 
 pub fn run(plan: &Plan) -> Result<Report> {
     let mut report = Report::default();
-    for kind in &plan.kinds {
-        eprintln!(
-            "-- {}: clean restart with {} partitions",
-            kind.name(),
-            plan.partitions
-        );
-        clean_restart(plan, *kind, &mut report)?;
-        eprintln!("-- {}: kill -9 with {} GB", kind.name(), plan.gigabytes);
-        killed(plan, *kind, &mut report)?;
+    for pair in 0..plan.pairs {
+        for kind in &plan.kinds {
+            eprintln!("-- pair {}/{}: {}", pair + 1, plan.pairs, kind.name());
+            clean_restart(plan, *kind, &mut report)?;
+            killed(plan, *kind, &mut report)?;
+        }
     }
     Ok(report)
 }
@@ -49,6 +48,15 @@ fn load(peer: &Peer, topic: &str, partitions: i32, total_bytes: u64, batch: usiz
 
 fn clean_restart(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {
     let mut peer = Peer::start(kind, &plan.places)?;
+    let started = std::time::Instant::now();
+    peer.client()?.create_topic("first", 1, &[])?;
+    replay::run(&load(&peer, "first", 1, 1, 2000))?;
+    let first_ack = peer.ready + started.elapsed();
+    report.add(
+        kind,
+        "start on an empty folder to the first acknowledged record, ms",
+        first_ack.as_secs_f64() * 1000.0,
+    );
     let partitions = plan.partitions;
     let create = std::time::Instant::now();
     peer.client()?.create_topic("many", partitions, &[])?;

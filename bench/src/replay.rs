@@ -65,7 +65,7 @@ pub fn batch(batch_bytes: usize, record_bytes: usize) -> Result<(Bytes, u32)> {
 }
 
 /// The whole frame of one request.
-fn frame(topic: &str, partition: i32, acks: i16, batch: &[u8]) -> Result<Bytes> {
+pub(crate) fn frame(topic: &str, partition: i32, acks: i16, batch: &[u8]) -> Result<Bytes> {
     let client_id = b"ottla-bench";
     let mut buf = BytesMut::with_capacity(batch.len() + 128);
     buf.put_i32(0);
@@ -90,7 +90,7 @@ fn frame(topic: &str, partition: i32, acks: i16, batch: &[u8]) -> Result<Bytes> 
 }
 
 /// From a microsecond to a minute.
-fn histogram() -> Result<Histogram<u64>> {
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
 
@@ -162,7 +162,7 @@ fn record(latency_us: &mut Histogram<u64>, sent: Option<Instant>) {
 }
 
 /// Reads one answer and fails on its error code.
-fn receive(stream: &mut TcpStream, topic: &str, answer: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn receive(stream: &mut TcpStream, topic: &str, answer: &mut Vec<u8>) -> Result<()> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = usize::try_from(i32::from_be_bytes(length))?;

@@ -60,22 +60,22 @@ impl Report {
         self.order.iter().map(line).collect()
     }
 
-    /// The table that a person reads.
+    /// The table that a person reads, as Markdown.
     pub fn table(&self) -> String {
-        let mut text = format!(
-            "{:<44} {:>12} {:>14} {:>10}\n",
-            "figure (median)", "Ottla", "Apache Kafka", "ratio"
-        );
         let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
-        for line in self.lines() {
-            let ottla = (!line.ottla.is_nan()).then_some(line.ottla);
-            text.push_str(&format!(
-                "{:<44} {:>12} {:>14} {:>10}\n",
-                line.figure,
-                cell(ottla),
-                cell(line.kafka),
-                cell(line.ratio)
-            ));
+        let lines = self.lines();
+        let width = lines.iter().map(|line| line.figure.len()).max();
+        let width = width.unwrap_or(0);
+        let row = |cells: [&str; 4]| {
+            let [figure, ottla, kafka, ratio] = cells;
+            format!("| {figure:<width$} | {ottla:>9} | {kafka:>12} | {ratio:>7} |\n")
+        };
+        let mut text = row(["figure (median)", "Ottla", "Apache Kafka", "ratio"]);
+        text.push_str("|---|---|---|---|\n");
+        for line in lines {
+            let ottla = cell((!line.ottla.is_nan()).then_some(line.ottla));
+            let (kafka, ratio) = (cell(line.kafka), cell(line.ratio));
+            text.push_str(&row([&line.figure, &ottla, &kafka, &ratio]));
         }
         text
     }

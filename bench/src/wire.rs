@@ -54,31 +54,52 @@ impl Client {
         partitions: i32,
         configs: &[(String, String)],
     ) -> Result<()> {
+        let refused = self.create_topics(&[topic.to_owned()], partitions, configs)?;
+        ensure!(refused.is_empty(), "create {}", refused.join(", "));
+        self.wait_for_leaders(topic, partitions)
+    }
+
+    /// Asks for topics of one shape in one request; which were refused, and why.
+    pub fn create_topics(
+        &mut self,
+        names: &[String],
+        partitions: i32,
+        configs: &[(String, String)],
+    ) -> Result<Vec<String>> {
         let configs = configs.iter().map(|(name, value)| {
             messages::create_topics_request::CreatableTopicConfig::default()
-                .with_name(StrBytes::from_string(name.clone()))
-                .with_value(Some(StrBytes::from_string(value.clone())))
+                .with_name(text(name))
+                .with_value(Some(text(value)))
         });
-        let wanted = messages::create_topics_request::CreatableTopic::default()
-            .with_name(topic_name(topic))
-            .with_num_partitions(partitions)
-            .with_replication_factor(1)
-            .with_configs(configs.collect());
+        let configs: Vec<_> = configs.collect();
+        let wanted = names.iter().map(|name| {
+            messages::create_topics_request::CreatableTopic::default()
+                .with_name(topic_name(name))
+                .with_num_partitions(partitions)
+                .with_replication_factor(1)
+                .with_configs(configs.clone())
+        });
         let request = CreateTopicsRequest::default()
-            .with_topics(vec![wanted])
+            .with_topics(wanted.collect())
             .with_timeout_ms(60_000);
         let response: CreateTopicsResponse = self.call(4, &request)?;
-        let result = response.topics.first().context("an empty answer")?;
-        let why = result
-            .error_message
-            .as_ref()
-            .map_or("", |text| text.as_str());
         ensure!(
-            result.error_code == 0,
-            "create {topic}: error {} {why}",
-            result.error_code
+            response.topics.len() == names.len(),
+            "not every topic is answered"
         );
-        self.wait_for_leaders(topic, partitions)
+        let refused = response.topics.iter().filter(|topic| topic.error_code != 0);
+        let why = refused.map(|topic| {
+            let message = topic
+                .error_message
+                .as_ref()
+                .map_or("", |text| text.as_str());
+            format!(
+                "{}: error {} {message}",
+                topic.name.as_str(),
+                topic.error_code
+            )
+        });
+        Ok(why.collect())
     }
 
     fn wait_for_leaders(&mut self, topic: &str, partitions: i32) -> Result<()> {
@@ -116,6 +137,24 @@ impl Client {
         self.end_offsets(topic, partition..partition + 1)?
             .pop()
             .context("an empty answer")
+    }
+
+    /// The ends of all partitions; fails when one of them is not served.
+    pub fn all_end_offsets(&mut self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+        self.end_offsets(topic, 0..partitions)
+    }
+
+    /// Waits until a partition is served.
+    pub fn wait_for_end(&mut self, topic: &str, partition: i32) -> Result<i64> {
+        let deadline = Instant::now() + 5 * LIMIT;
+        loop {
+            match self.end_offset(topic, partition) {
+                Err(_) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                other => return other,
+            }
+        }
     }
 
     /// The ends of several partitions; fails when one of them is not served.

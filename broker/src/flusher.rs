@@ -29,6 +29,8 @@ pub enum Job {
     Flush(Arc<Partition>),
     /// A flush and the files that let recovery start here.
     Checkpoint(Arc<Partition>),
+    /// The same for a log that nobody uses.
+    IdleCheckpoint(Arc<Partition>),
     WriteBack(WriteBack),
     /// The file of log starts, for clients that wait for it.
     LogStarts(Weak<Broker>),
@@ -152,6 +154,11 @@ impl FlushQueue {
             }
             Job::Checkpoint(partition) => {
                 if let Some(flush) = partition.begin_checkpoint() {
+                    self.flush(partition, flush);
+                }
+            }
+            Job::IdleCheckpoint(partition) => {
+                if let Some(flush) = partition.begin_idle_checkpoint() {
                     self.flush(partition, flush);
                 }
             }

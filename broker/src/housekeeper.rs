@@ -4,6 +4,7 @@
 //! Pure but for the small files it writes: the glue calls [`Housekeeper::run`] from a thread of its
 //! own, the simulator when its time has come.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,10 @@ use crate::retention::Keeper;
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// A log that grew by this much is checkpointed: what recovery may have to check is bounded by it.
 const CHECKPOINT_STEP_BYTES: u64 = 64 * 1024 * 1024;
-/// A log that was not used between two looks gives its memory back.
-const IDLE_EVERY: Duration = Duration::from_secs(60);
+/// A log that was not used between two looks gives its memory and descriptors back.
+const IDLE_EVERY: Duration = Duration::from_secs(20);
+/// So many idle logs at most write their indexes after one look, to be able to release them.
+const IDLE_CHECKPOINTS_MAX: usize = 256;
 
 /// What the controller calls a broker that never registered.
 const NEVER_REGISTERED: BrokerEpoch = BrokerEpoch(-1);
@@ -35,6 +38,8 @@ pub struct Housekeeper {
     next_idle: Instant,
     full_every: Duration,
     files_every: Duration,
+    /// What the checkpoint files say; they are left alone while it is the same.
+    files_written: Option<u64>,
     keeper: Keeper,
 }
 
@@ -50,6 +55,7 @@ impl Housekeeper {
             next_idle: now + IDLE_EVERY,
             full_every,
             files_every,
+            files_written: None,
             keeper: Keeper::new(broker, now),
         }
     }
@@ -66,16 +72,11 @@ impl Housekeeper {
         }
         if now >= self.next_files {
             self.next_files = now + self.files_every;
-            if let Err(error) = write_files(broker) {
-                tracing::warn!(%error, "the checkpoint files could not be written");
-            }
+            self.write_changed_files(broker);
         }
         if now >= self.next_idle {
             self.next_idle = now + IDLE_EVERY;
-            let now_ms = broker.clock.wall_ms();
-            for partition in broker.partitions.all() {
-                partition.release_if_idle(now_ms);
-            }
+            release_idle(broker);
         }
         let next_retention = self.keeper.run(broker, now);
         next_retention
@@ -83,6 +84,46 @@ impl Housekeeper {
             .min(self.next_sweep)
             .min(self.next_files)
             .min(self.next_idle)
+    }
+
+    fn write_changed_files(&mut self, broker: &Broker) {
+        // Taken before the files are written: what changes meanwhile is seen the next time.
+        let marks = Some(digest_of_marks(broker));
+        if marks == self.files_written {
+            return;
+        }
+        self.files_written = match write_files(broker) {
+            Ok(()) => marks,
+            Err(error) => {
+                tracing::warn!(%error, "the checkpoint files could not be written");
+                None
+            }
+        };
+    }
+}
+
+/// A number that changes with anything the checkpoint files say.
+fn digest_of_marks(broker: &Broker) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let partitions = broker.partitions.all();
+    for dir in broker.log_dirs.online() {
+        dir.path.hash(&mut hasher);
+        for partition in &partitions {
+            (partition.topic_id.0, partition.index).hash(&mut hasher);
+            partition.checkpoint_marks_in(dir).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+fn release_idle(broker: &Broker) {
+    let now_ms = broker.clock.wall_ms();
+    let mut checkpoints = 0;
+    for partition in broker.partitions.all() {
+        if partition.release_if_idle(now_ms) && checkpoints < IDLE_CHECKPOINTS_MAX {
+            checkpoints += 1;
+            broker.flush.push(Job::IdleCheckpoint(partition));
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub enum PartitionError {
 }
 
 /// What a directory's checkpoint files say about a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CheckpointMarks {
     pub recovery_point: Offset,
     pub log_start_offset: Offset,
@@ -212,17 +212,17 @@ impl Partition {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Forgets producers that are silent for long; gives memory back when nobody read or wrote
-    /// since the last call.
-    pub fn release_if_idle(&self, now_ms: i64) {
+    /// Forgets producers that are silent for long; gives memory and descriptors back when nobody
+    /// read or wrote since the last call. True when an idle checkpoint would free more.
+    pub fn release_if_idle(&self, now_ms: i64) -> bool {
         self.with(|inner, _| {
             let used = std::mem::take(&mut inner.used);
-            let Ok(log) = inner.log_mut() else { return };
+            let Ok(log) = inner.log_mut() else {
+                return false;
+            };
             log.expire_producers(now_ms);
-            if !used {
-                log.release_caches();
-            }
-        });
+            !used && log.release_caches()
+        })
     }
 
     /// A new leadership of this broker begins at the log end.

@@ -66,6 +66,8 @@ impl Place {
 #[derive(Default)]
 struct Checkpoints {
     clean: bool,
+    /// Everything in it was synced at this start.
+    synced: bool,
     recovery_points: PartitionOffsets,
     log_starts: PartitionOffsets,
     compacted: PartitionOffsets,
@@ -196,6 +198,7 @@ impl Recovery {
             recovery_point: of(&files.recovery_points).unwrap_or(Offset::ZERO),
             log_start_offset: of(&files.log_starts).unwrap_or(Offset::ZERO),
             clean: files.clean,
+            synced: files.synced,
         };
         let disk = Arc::clone(&place.disk);
         let (mut log, report) = Log::open(disk, &dir, config, open, self.now_ms)?;
@@ -229,6 +232,17 @@ impl Recovery {
             });
             self.broker.partitions.insert(Arc::clone(&hosted));
             self.broker.coordinators.host(&self.broker, &hosted);
+        }
+    }
+}
+
+/// After a crash: one sync of everything, where each log would need several of its own.
+fn sync_once(disk: &dyn Disk) -> bool {
+    match disk.sync_all() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "a log directory could not be synced: each log will be");
+            false
         }
     }
 }
@@ -268,11 +282,13 @@ fn look_at(
 ) -> Result<(Checkpoints, Vec<TopicPartition>), RecoveryError> {
     let disk = &*dir.disk;
     let clean = layout::take_clean_shutdown(disk)?;
+    let synced = !clean && sync_once(disk);
     let folders = sort_out(broker, image, dir)?;
     let log_starts = read(disk, checkpoint::LOG_START_OFFSETS);
     *dir.log_starts.lock() = log_starts.clone();
     let files = Checkpoints {
         clean,
+        synced,
         recovery_points: read(disk, checkpoint::RECOVERY_POINTS),
         log_starts,
         compacted: read(disk, checkpoint::CLEANER_OFFSETS),

@@ -69,6 +69,11 @@ pub trait Disk: Send + Sync + 'static {
     fn remove_dir_all(&self, path: &str) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut; `""` is the root.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Makes everything that was written survive a power cut. For a start: what an earlier process
+    /// failed to write is not reported here, but missing when it is read after `forget_clean`.
+    fn sync_all(&self) -> io::Result<()> {
+        sync_below(self, "")
+    }
     /// When a file was last written, in milliseconds since 1970; `None` where nobody knows.
     fn modified_ms(&self, path: &str) -> io::Result<Option<i64>>;
     /// Says that a file was last written then: a copy that is as old as its original. A hint.
@@ -77,6 +82,20 @@ pub trait Disk: Send + Sync + 'static {
     fn free_bytes(&self) -> io::Result<u64>;
     /// The size of the whole file system.
     fn total_bytes(&self) -> io::Result<u64>;
+}
+
+fn sync_below<D: Disk + ?Sized>(disk: &D, dir: &str) -> io::Result<()> {
+    for entry in disk.list(dir)? {
+        let path = match dir {
+            "" => entry.name,
+            _ => format!("{dir}/{}", entry.name),
+        };
+        match entry.is_dir {
+            true => sync_below(disk, &path)?,
+            false => disk.open(&path)?.sync_data()?,
+        }
+    }
+    disk.sync_dir(dir)
 }
 
 /// One file. Shared: every method takes `&self`, positions are explicit.

@@ -146,6 +146,8 @@ pub struct Log {
     /// Incremented by each change of the epochs, and what of it is in the file.
     epochs_version: u64,
     epochs_written: u64,
+    /// The latest epoch has no record yet: it need not be in the file, as a start brings another.
+    epoch_unused: bool,
     producers: Producers,
     unwritten_firsts: UnwrittenFirsts,
     tail: Tail,
@@ -166,6 +168,8 @@ pub struct Log {
     swap: Option<PendingSwap>,
     /// Compaction made indexes that are in no file yet.
     indexes_unwritten: bool,
+    /// A walk over some segment would stop at bytes that cannot be read.
+    damaged: bool,
     poisoned: bool,
 }
 
@@ -210,6 +214,7 @@ impl Log {
             epochs: EpochHistory::default(),
             epochs_version: 0,
             epochs_written: 0,
+            epoch_unused: false,
             producers: Producers::default(),
             unwritten_firsts: UnwrittenFirsts::default(),
             directory: Directory::default(),
@@ -222,6 +227,7 @@ impl Log {
             compacted_to: Offset::ZERO,
             swap: None,
             indexes_unwritten: false,
+            damaged: false,
             poisoned: false,
         }
     }
@@ -307,7 +313,7 @@ impl Log {
 
     /// Records that `epoch` starts at the log end. An epoch that is not newer is ignored.
     pub fn assign_leader_epoch(&mut self, epoch: LeaderEpoch) {
-        self.epochs_version += u64::from(self.epochs.assign(epoch, self.log_end_offset));
+        self.epoch_unused |= self.epochs.assign(epoch, self.log_end_offset);
     }
 
     /// The largest epoch in the log that is not above `epoch`, and the offset where it ends.
@@ -338,19 +344,34 @@ impl Log {
         self.producers.forget_replicated(high_watermark);
     }
 
-    /// Lets go of memory that can be loaded again: the tail, and the handles and indexes of all
-    /// segments that are written and synced. For a log that nobody used for a while.
-    pub fn release_caches(&mut self) {
+    /// Lets go of what can be had again: the tail, reserved space, and the handles and indexes of
+    /// all segments that are synced. For a log that nobody used for a while. True when a
+    /// [`Log::begin_idle_checkpoint`] would let it release more.
+    pub fn release_caches(&mut self) -> bool {
         self.tail.clear();
+        if self.poisoned {
+            return false;
+        }
         let flushed = self.recovery_point;
+        if flushed == self.log_end_offset
+            && !self.config.preallocate
+            && let Some(active) = self.segments.last_mut()
+        {
+            // Space that stays reserved is only space.
+            let _ = active.release_reserve();
+        }
         let active = self.segments.len().saturating_sub(1);
         for at in 0..self.segments.len() {
-            let end = self.segment_end(at);
-            // The active segment's index is what appends go on with.
-            if at < active && end <= flushed {
-                self.segments[at].release();
+            if self.segment_end(at) <= flushed {
+                self.segments[at].release(at < active || self.damaged);
             }
         }
+        self.segments.shrink_to_fit();
+        let loaded = |segment: &Segment| {
+            let index = segment.loaded_index();
+            index.is_some_and(|index| index.aborted_known)
+        };
+        flushed == self.log_end_offset && self.segments.iter().any(loaded)
     }
 
     /// Heap memory of the indexes, for metrics.

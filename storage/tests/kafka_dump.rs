@@ -57,6 +57,7 @@ fn write_log(disk: Arc<RealDisk>) {
         recovery_point: log.checkpointed_offset(),
         log_start_offset: Offset(0),
         clean: true,
+        synced: false,
     };
     let end = log.log_end_offset();
     let (mut log, report) = Log::open(disk, "t-0", config, open, 0).unwrap();
@@ -149,6 +150,7 @@ fn write_compacted_log(disk: Arc<RealDisk>) {
         recovery_point: Offset(i64::MAX),
         log_start_offset: Offset(0),
         clean: true,
+        synced: false,
     };
     let (log, _) = Log::open(disk, "t-0", config, open, 0).unwrap();
     let log = Shared(Mutex::new(log));

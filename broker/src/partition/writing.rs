@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ottla_protocol::batch::RecordBatch;
 use ottla_protocol::types::Offset;
-use ottla_storage::log::{AppendAt, FlushWork, Origin, ReadError, WriteBack};
+use ottla_storage::log::{AppendAt, FlushWork, Log, Origin, ReadError, WriteBack};
 
 use super::state::{FlushDue, FlushPolicy, Position};
 use super::{Effects, Inner, LogSlot, Partition, PartitionError};
@@ -241,8 +241,17 @@ impl Partition {
     /// The same with the files of a checkpoint; may run beside a flush. `None` when there is
     /// nothing to do.
     pub fn begin_checkpoint(&self) -> Option<Flush> {
+        self.checkpoint_with(Log::begin_checkpoint)
+    }
+
+    /// The same for a log that nobody uses: its indexes can be released afterwards.
+    pub fn begin_idle_checkpoint(&self) -> Option<Flush> {
+        self.checkpoint_with(Log::begin_idle_checkpoint)
+    }
+
+    fn checkpoint_with(&self, begin: impl FnOnce(&Log) -> FlushWork) -> Option<Flush> {
         self.with(|inner, _| {
-            let work = inner.log().ok()?.begin_checkpoint();
+            let work = begin(inner.log().ok()?);
             let to = inner.state.checkpoint_begins();
             (!work.is_empty()).then_some(Flush {
                 work,

@@ -58,6 +58,7 @@ impl EntryLog {
             recovery_point: offset(snapshot + 1),
             log_start_offset: Offset(0),
             clean: false,
+            synced: false,
         };
         let (log, report) = Log::open(disk, DIRECTORY, config(), from, 0).map_err(failed)?;
         tracing::debug!(?report, "metadata log opened");

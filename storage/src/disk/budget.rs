@@ -3,6 +3,7 @@
 //! A limited kernel resource is held through a [`Permit`]; when more are held than allowed, those
 //! used longest ago are given back by their owners. Owners stamp a use with one relaxed store, so
 //! the price of the order is paid at eviction (every sixteenth of the budget) and not per read.
+//! What costs a sync to give back goes last, and then the disk works on all of it at once.
 //!
 //! The limits are soft: what is in use cannot be evicted, and an open never fails here. The one for
 //! descriptors moves while the process runs, as clients come and go: files that are idle give way
@@ -18,6 +19,12 @@ use parking_lot::Mutex;
 pub(super) trait Evict: Send + Sync {
     /// The stamp of the last use.
     fn last_used(&self) -> u64;
+    /// True when giving it back may have to wait for the disk.
+    fn is_costly(&self) -> bool {
+        false
+    }
+    /// It is about to be asked to give the resource back: a disk can begin with what that takes.
+    fn prepare(&self) {}
     /// Gives the resource back; `false` when it is in use, or not held at all.
     fn evict(&self) -> bool;
 }
@@ -127,7 +134,8 @@ impl Pool {
         let holders = std::mem::take(&mut *self.holders.lock());
         let mut live: Vec<Arc<dyn Evict>> = holders.iter().filter_map(Weak::upgrade).collect();
         // Asked once each: it changes while others use their files.
-        live.sort_by_cached_key(|holder| holder.last_used());
+        live.sort_by_cached_key(|holder| (holder.is_costly(), holder.last_used()));
+        live.iter().take(wanted).for_each(|holder| holder.prepare());
         let mut kept = Vec::with_capacity(live.len());
         let mut evicted = 0;
         for holder in live {

@@ -252,6 +252,11 @@ impl Disk for RealDisk {
         self.shared.sync_dir(path)
     }
 
+    /// One call for the whole file system, however many files there are.
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.shared.root)?)
+    }
+
     fn modified_ms(&self, path: &str) -> io::Result<Option<i64>> {
         check_path(path)?;
         let stat = rustix::fs::statat(&self.shared.root, self.shared.at(path), AtFlags::empty())?;

@@ -259,6 +259,8 @@ impl Log {
         if let Some(active) = self.segments.last() {
             active.file(&*self.disk, &self.dir)?;
             active.index(&*self.disk, &self.dir, self.config.index_interval_bytes)?;
+            // A checkpoint writes those of the active segment: it must have all of them.
+            self.know_aborted(self.segments.len() - 1)?;
         }
         Ok(())
     }
@@ -390,7 +392,7 @@ impl Log {
         producers: bool,
     ) {
         let news = self.epochs.assign(header.leader_epoch, header.base_offset);
-        self.epochs_version += u64::from(news);
+        self.epochs_version += u64::from(news | std::mem::take(&mut self.epoch_unused));
         self.log_end_offset = header.last_offset().next();
         if !producers {
             return;

@@ -201,6 +201,11 @@ impl Log {
         self.checkpoint_work(false)
     }
 
+    /// The same with all indexes, so that a log that nobody uses can release them.
+    pub fn begin_idle_checkpoint(&self) -> FlushWork {
+        self.checkpoint_work(true)
+    }
+
     /// `all`: the active segment's indexes too, however little was appended since.
     fn checkpoint_work(&self, all: bool) -> FlushWork {
         let mut work = self.begin_flush();
@@ -332,7 +337,7 @@ impl Log {
                 index.persisted = *persisted;
             }
             if at < active && self.segment_end(at) <= self.recovery_point {
-                self.segments[at].release();
+                self.segments[at].release(true);
             }
         }
     }
@@ -354,6 +359,9 @@ impl Log {
             return Err(LogError::Poisoned);
         }
         let dir = Arc::clone(&self.dir);
+        if self.segments.last().is_some_and(Segment::is_unwritten) {
+            self.load_active()?;
+        }
         if let Some(active) = self.segments.last_mut() {
             active
                 .release_reserve()

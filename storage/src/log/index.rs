@@ -198,6 +198,11 @@ impl SegmentIndex {
             || self.times.len() + 1 >= most / TIME_ENTRY_BYTES
     }
 
+    /// True when a short walk over the log makes this index again.
+    pub(crate) fn is_cheap(&self, entries_max: usize) -> bool {
+        self.offsets.len() <= entries_max && self.aborted.is_empty() && self.aborted_known
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         self.offsets.capacity() * 8 + self.times.capacity() * 16 + self.aborted.capacity() * 32
     }

@@ -29,6 +29,9 @@ pub struct OpenLog {
     pub log_start_offset: Offset,
     /// The log was closed, and nothing was written since.
     pub clean: bool,
+    /// Everything in the log directory was synced ([`Disk::sync_all`]) before this open: what is
+    /// read from the disk need not be synced once more.
+    pub synced: bool,
 }
 
 impl Log {
@@ -61,6 +64,8 @@ impl Log {
         log.read_directory(now_ms)?;
         let report = log.recover(&open)?;
         log.check_invariants();
+        // Most logs of a start are not used soon.
+        log.release_caches();
         Ok((log, report))
     }
 

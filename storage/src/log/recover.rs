@@ -393,6 +393,7 @@ impl Log {
 
     fn finish_recovery(&mut self, open: &OpenLog, walk: Walk) -> Result<RecoveryReport, LogError> {
         let mut report = walk.report;
+        self.damaged = !report.damage.is_empty();
         self.size_bytes = self.segments.iter().map(|s| u64::from(s.size_bytes)).sum();
         self.log_end_offset = self.log_end_offset.max(self.segments_start());
         if self.log_end_offset < self.log_start_offset {
@@ -408,10 +409,12 @@ impl Log {
         if !open.clean {
             // Names may be visible without being durable.
             self.directory.changes = 1;
-            self.directory.new = true;
+            self.directory.new = !open.synced;
         }
         let removed = self.remove_unsound_indexes(walk.resume_base)?;
-        if removed || report.checked_batches > 0 || report.truncated_bytes > 0 {
+        let changed = removed || report.checked_batches > 0 || report.truncated_bytes > 0;
+        // Names that were removed here wait for the next flush, as no checkpoint precedes it.
+        if changed && (!open.synced || report.truncated_bytes > 0) {
             self.sync_recovered(walk.resume_base)?;
         }
         self.recovery_point = self.log_end_offset;

@@ -174,7 +174,10 @@ impl Log {
     /// The largest timestamp in a segment, or -1.
     pub(super) fn largest_timestamp(&mut self, at: usize) -> Result<i64, LogError> {
         if at + 1 == self.segments.len() {
-            let largest = self.index(at)?.largest;
+            let largest = match self.segments[at].known_largest() {
+                None => self.index(at)?.largest,
+                known => known,
+            };
             return Ok(largest.map_or(-1, |entry| entry.timestamp));
         }
         let interval_bytes = self.config.index_interval_bytes;

@@ -1,8 +1,8 @@
 //! One segment: a stretch of the log in one file, with its indexes.
 //!
 //! Owns the end position of its data (the file may have reserved space behind it, and after a
-//! failed write also bytes), the handle, and the indexes. Handle and indexes of a sealed segment
-//! come into being on first use; those of the active one stay until it is sealed.
+//! failed write also bytes), the handle, and the indexes. Handle and indexes come into being on
+//! first use and are released when nobody uses them; those of a segment that is appended to stay.
 //! Deliberately absent: decisions (when to roll, what to truncate) and index files being written.
 
 use std::io;
@@ -12,7 +12,7 @@ use ottla_protocol::batch::BatchHeader;
 use ottla_protocol::types::Offset;
 
 use super::error::LogError;
-use super::index::{self, OffsetEntry, SegmentIndex};
+use super::index::{self, OffsetEntry, SegmentIndex, TimeEntry};
 use super::scan::{Found, LOOKUP_BYTES, Scan, ScanError, WALK_BYTES};
 use crate::disk::{Disk, DiskFile, read_file};
 use crate::layout::SegmentFile;
@@ -28,6 +28,9 @@ pub(crate) const INDEX_FILES: [SegmentFile; 3] = [
 const PREALLOCATE_FROM_BYTES: u64 = 64 << 10;
 /// Space is reserved in steps that double up to this.
 const PREALLOCATE_STEP_BYTES: u64 = 16 << 20;
+/// An index of so few entries is made again from the log when it is wanted, rather than written
+/// because nobody uses it.
+const REBUILT_ENTRIES_MAX: usize = 64;
 /// No index file of ours or of Kafka's is larger; what is, is not read.
 const INDEX_FILE_BYTES_MAX: u64 = 256 << 20;
 
@@ -45,9 +48,14 @@ pub(crate) struct Segment {
     pub(crate) first_timestamp: Option<i64>,
     /// The largest timestamp of a sealed segment, once somebody asked; -1: no record has one.
     sealed_largest: Option<i64>,
+    /// What the index knew when it was released; the files of a segment that is appended to may
+    /// not know it yet.
+    released_largest: Option<TimeEntry>,
     reserved_bytes: u64,
     /// The file has a passing name: the handle must stay.
     in_swap: bool,
+    /// The index was released and its files do not hold it.
+    unwritten: bool,
     file: OnceLock<Arc<dyn DiskFile>>,
     // Boxed: a log of many sealed segments keeps this small.
     index: OnceLock<Box<SegmentIndex>>,
@@ -62,8 +70,10 @@ impl Segment {
             created_ms: now_ms,
             first_timestamp: None,
             sealed_largest: None,
+            released_largest: None,
             reserved_bytes: 0,
             in_swap: false,
+            unwritten: false,
             file: OnceLock::new(),
             index: OnceLock::new(),
         }
@@ -135,10 +145,20 @@ impl Segment {
         if let Some(index) = self.index.get() {
             return Ok(index);
         }
-        let index = match self.load_index(disk, dir) {
+        let loaded = match self.unwritten {
+            true => None,
+            false => self.load_index(disk, dir),
+        };
+        let mut index = match loaded {
             Some(index) => index,
             None => self.rebuild_index(disk, dir, interval_bytes)?,
         };
+        if self.unwritten {
+            // Such an index was released with the knowledge that there are none.
+            index.aborted = Vec::new();
+            index.aborted_known = true;
+        }
+        index.largest = self.released_largest.or(index.largest);
         Ok(self.index.get_or_init(|| Box::new(index)))
     }
 
@@ -388,17 +408,32 @@ impl Segment {
         self.file.get()
     }
 
-    /// Drops what can be loaded again.
-    pub(crate) fn release(&mut self) {
+    /// Drops what can be loaded again. The index of a sealed segment waits for its files.
+    pub(crate) fn release(&mut self, sealed: bool) {
         if !self.in_swap {
             self.file = OnceLock::new();
         }
-        let written = self
-            .index
-            .get()
-            .is_some_and(|index| index.persisted.covers(index));
-        if written {
+        let Some(index) = self.index.get() else {
+            return;
+        };
+        let written = index.persisted.covers(index);
+        if written || (!sealed && index.is_cheap(REBUILT_ENTRIES_MAX)) {
+            self.released_largest = index.largest;
+            self.unwritten = !written;
             self.index = OnceLock::new();
+        }
+    }
+
+    /// The index was released before its files held it.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.unwritten && self.index.get().is_none()
+    }
+
+    /// The largest timestamp, if that takes no look at a file.
+    pub(crate) fn known_largest(&self) -> Option<TimeEntry> {
+        match self.index.get() {
+            Some(index) => index.largest,
+            None => self.released_largest,
         }
     }
 

@@ -110,6 +110,7 @@ fn a_closed_log_opens_without_checking_anything() {
         recovery_point: log.checkpointed_offset(),
         log_start_offset: Offset(0),
         clean: true,
+        synced: false,
     };
     assert_eq!(open.recovery_point, Offset(60));
     let (again, report) = reopen(&disk, config, open);
@@ -144,6 +145,7 @@ fn a_duplicate_is_answered_with_the_place_of_the_original_also_after_a_restart()
         recovery_point: Offset(6),
         log_start_offset: Offset(0),
         clean: true,
+        synced: false,
     };
     let (mut log, _) = reopen(&disk, LogConfig::default(), open);
     let again = log.append(send(2), &client(1_000)).unwrap();
@@ -163,6 +165,7 @@ fn a_log_that_was_opened_without_a_topic_id_can_be_given_one() {
         recovery_point: Offset(0),
         log_start_offset: Offset(0),
         clean: false,
+        synced: false,
     };
     let (mut log, _) = reopen(&disk, LogConfig::default(), open);
     log.append(batch(1, 1_000, 10), &client(1_000)).unwrap();

@@ -110,6 +110,7 @@ impl World {
                 recovery_point: Offset(0),
                 log_start_offset: Offset(0),
                 clean: false,
+                synced: false,
             },
             saved_compacted_to: Offset(0),
             sequences: BTreeMap::new(),
@@ -468,6 +469,7 @@ impl World {
         let open = OpenLog {
             recovery_point: Offset(0),
             clean: false,
+            synced: false,
             ..self.saved
         };
         let (naive, report) = Log::open(Arc::new(copy), DIR, self.config.clone(), open, 0).unwrap();
@@ -659,7 +661,9 @@ fn random_step(world: &mut World, deletes: bool, context: &str) {
             world.truncate(back).unwrap();
         }
         910..920 if deletes => world.delete_start(),
-        920..930 => world.with(|log| log.release_caches()),
+        920..930 => {
+            world.with(|log| log.release_caches());
+        }
         930..940 => world.verify(context),
         940..960 => {
             world.close();

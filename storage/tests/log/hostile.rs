@@ -164,6 +164,7 @@ fn a_directory_of_garbage_is_an_error_or_a_log_but_never_a_panic() {
             recovery_point: Offset(rng.random_range(-1..200)),
             log_start_offset: Offset(rng.random_range(-1..100)),
             clean: rng.random_bool(0.5),
+            synced: false,
         };
         let disk = Arc::new(world.disk.clone());
         let Ok((mut log, _)) = Log::open(disk, DIR, world.config.clone(), open, 0) else {
@@ -202,6 +203,7 @@ fn a_directory_that_does_not_exist_is_an_empty_log() {
         recovery_point: Offset(5),
         log_start_offset: Offset(3),
         clean: false,
+        synced: false,
     };
     let disk = Arc::new(MemoryDisk::new());
     let (log, report) = Log::open(disk, DIR, LogConfig::default(), open, 0).unwrap();

@@ -49,7 +49,7 @@ fn random_step(world: &mut World, context: &str) {
             assert!(world.flush(checkpoint));
         }
         920..940 => world.bump_epoch(),
-        940..960 => world.log().release_caches(),
+        940..960 => world.release(),
         960..975 => {
             let start = world.log().log_start_offset().0;
             let back = world.rng.random_range(0..20).min(end - start);

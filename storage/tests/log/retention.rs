@@ -150,6 +150,7 @@ fn when_all_segments_are_too_old_the_active_one_is_sealed_and_goes_as_well() {
             recovery_point: log.checkpointed_offset(),
             log_start_offset: Offset(7),
             clean: false,
+            synced: false,
         };
         let (again, report) = Log::open(disk, DIR, config(), open, 0).unwrap();
         assert!(report.damage.is_empty());

@@ -154,6 +154,7 @@ fn damage_below_the_recovery_point_is_kept_reported_and_only_its_range_is_unread
         .unwrap();
     let saved = OpenLog {
         clean: false,
+        synced: false,
         ..world.saved
     };
     let (log, report) = Log::open(

@@ -7,8 +7,8 @@ use ottla_protocol::types::{LeaderEpoch, Offset, ProducerId, TopicId};
 use ottla_storage::disk::memory::Crash;
 use ottla_storage::disk::{Disk, MemoryDisk, RecordData};
 use ottla_storage::log::{
-    AppendAt, AppendError, Log, LogConfig, LogError, LogRead, OpenLog, Origin, RecoveryReport,
-    Retention,
+    AppendAt, AppendError, FlushWork, Log, LogConfig, LogError, LogRead, OpenLog, Origin,
+    RecoveryReport, Retention,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -110,6 +110,7 @@ impl World {
                 recovery_point: start,
                 log_start_offset: start,
                 clean: false,
+                synced: false,
             },
             deleted: false,
             rng,
@@ -307,12 +308,26 @@ impl World {
     }
 
     pub(crate) fn flush(&mut self, checkpoint: bool) -> bool {
+        self.flush_with(match checkpoint {
+            true => Log::begin_checkpoint,
+            false => Log::begin_flush,
+        })
+    }
+
+    /// What happens to a log that nobody uses.
+    pub(crate) fn release(&mut self) {
+        if self.log().release_caches() && self.rng.random_bool(0.5) {
+            assert!(self.flush_with(Log::begin_idle_checkpoint));
+            assert!(
+                !self.log().release_caches(),
+                "an idle checkpoint lets everything go"
+            );
+        }
+    }
+
+    fn flush_with(&mut self, begin: fn(&Log) -> FlushWork) -> bool {
         let log = self.log();
-        let work = if checkpoint {
-            log.begin_checkpoint()
-        } else {
-            log.begin_flush()
-        };
+        let work = begin(log);
         let result = work.run();
         let succeeded = result.is_ok();
         log.finish_flush(work, result);
@@ -417,8 +432,10 @@ impl World {
     /// Opens what is on the disk and checks it against the model; the model becomes what was
     /// recovered.
     pub(crate) fn reopen(&mut self, context: &str) -> RecoveryReport {
-        let saved = self.saved;
+        let mut saved = self.saved;
         self.saved.clean = false;
+        let sync_once = !saved.clean && self.rng.random_bool(0.5);
+        saved.synced = sync_once && self.disk.sync_all().is_ok();
         let opened = Log::open(
             Arc::new(self.disk.clone()),
             DIR,
@@ -574,6 +591,7 @@ impl World {
         }
         let open = OpenLog {
             clean: false,
+            synced: false,
             ..self.saved
         };
         let (naive, _) = Log::open(Arc::new(copy), DIR, self.config.clone(), open, 0).unwrap();

@@ -30,6 +30,8 @@ const PROBE_STRIDE_BYTES: usize = 128 << 10;
 /// The kernel takes at most this many parts in one call (UIO_MAXIOV).
 const PARTS_MAX: usize = 1024;
 const COPY_SIZE_BYTES: usize = 1 << 20;
+/// More than any file of ours has.
+const WHOLE_FILE_BYTES: u64 = 1 << 40;
 
 pub(super) struct RealFile {
     this: Weak<RealFile>,
@@ -253,6 +255,20 @@ impl RealFile {
 impl Evict for RealFile {
     fn last_used(&self) -> u64 {
         self.last_used.load(Relaxed)
+    }
+
+    fn is_costly(&self) -> bool {
+        self.dirty.load(Relaxed)
+    }
+
+    fn prepare(&self) {
+        if let Some(open) = self.open.try_lock()
+            && let Some(file) = &*open
+            && self.dirty.load(Relaxed)
+        {
+            // A hint; failures show at the sync.
+            let _ = mmap::start_write_back(file.descriptor.as_fd(), 0..WHOLE_FILE_BYTES);
+        }
     }
 
     fn evict(&self) -> bool {

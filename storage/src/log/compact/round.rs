@@ -168,7 +168,7 @@ impl Log {
 
 impl Log {
     /// A crash may have left a segment without its indexes: they are made anew.
-    fn know_aborted(&mut self, at: usize) -> Result<(), LogError> {
+    pub(in crate::log) fn know_aborted(&mut self, at: usize) -> Result<(), LogError> {
         if self.lacks_index(at)? {
             self.index(at)?;
         }
