@@ -14,15 +14,17 @@ position = {}  # partition -> the offset after the last record that was delivere
 
 
 async def commit(consumer, note=""):
+    """Whether something was committed; a client in the middle of a rebalance refuses to."""
     wanted = {TopicPartition(TOPIC, p): OffsetAndMetadata(o, note) for p, o in position.items()}
     if not wanted:
-        return
+        return False
     try:
         await consumer.commit(wanted)
     except KafkaError as error:
         agent.say("error", message=f"commit: {error!r}")
-        return
+        return False
     agent.say("commit", offsets=agent.offsets(position))
+    return True
 
 
 class Listener(ConsumerRebalanceListener):
@@ -66,10 +68,11 @@ async def main():
     )
     consumer.subscribe([TOPIC], listener=Listener(consumer))
     await consumer.start()
+    told = None  # the note of a commit that was asked for and is not done
     while True:
         match agent.next_command():
             case ("commit", note):
-                await commit(consumer, note)
+                told = note
             case ("committed", _):
                 await committed(consumer)
             case ("close", _):
@@ -85,6 +88,8 @@ async def main():
             for message in messages:
                 agent.record(message.partition, message.offset, message.value)
                 position[message.partition] = message.offset + 1
+        if told is not None and await commit(consumer, told):
+            told = None
         if batches and OPT["commit"] == "batch":
             await commit(consumer)
 

@@ -31,17 +31,19 @@ position = {}  # partition -> the offset after the last record that was delivere
 
 
 def commit(note=None):
+    """Whether something was committed; a client in the middle of a rebalance refuses to."""
     wanted = [TopicPartition(TOPIC, p, o) for p, o in position.items()]
     if not wanted:
-        return
+        return False
     if note:
         wanted = [TopicPartition(TOPIC, p, o, note) for p, o in position.items()]
     try:
         done = consumer.commit(offsets=wanted, asynchronous=False)
     except KafkaException as error:
         agent.say("error", message=f"commit: {error}")
-        return
+        return False
     agent.say("commit", offsets={str(t.partition): t.offset for t in done if not t.error})
+    return True
 
 
 def assigned(consumer, partitions):
@@ -85,11 +87,11 @@ def delete(group):
 
 
 consumer.subscribe([TOPIC], on_assign=assigned, on_revoke=gone("revoked"), on_lost=gone("lost"))
-uncommitted = 0
+told = None  # the note of a commit that was asked for and is not done
 while True:
     match agent.next_command():
         case ("commit", note):
-            commit(note)
+            told = note
         case ("committed", _):
             committed()
         case ("delete", group):
@@ -105,5 +107,7 @@ while True:
             continue
         agent.record(message.partition(), message.offset(), message.value())
         position[message.partition()] = message.offset() + 1
+    if told is not None and commit(told):
+        told = None
     if messages and OPT["commit"] == "batch":
         commit()

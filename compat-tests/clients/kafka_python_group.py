@@ -11,6 +11,9 @@ from kafka.structs import OffsetAndMetadata
 
 OPT = agent.start()
 TOPIC = OPT["topic"]
+# kafka-python 3.0.12 loses its assignment, whatever the broker, when a poll ends between the answers
+# to JoinGroup and SyncGroup: it then sees nothing left to join. Few polls, few such ends.
+POLL_MS = 1000
 cooperative = OPT.get("assignor") == "cooperative"
 consumer = KafkaConsumer(
     bootstrap_servers=OPT["bootstrap"],
@@ -28,16 +31,20 @@ position = {}  # partition -> the offset after the last record that was delivere
 
 
 def commit(positions, note=""):
+    """Commits what is ours; whether it did. A client in the middle of a rebalance refuses to."""
+    own = {p.partition for p in consumer.assignment()}
+    positions = {p: offset for p, offset in positions.items() if p in own}
     with_note = {p: OffsetAndMetadata(offset, note, -1) for p, offset in positions.items()}
     wanted = {TopicPartition(TOPIC, p): there for p, there in with_note.items()}
     if not wanted:
-        return
+        return False
     try:
         consumer.commit(wanted)
     except KafkaError as error:
         agent.say("error", message=f"commit: {error!r}")
-        return
+        return False
     agent.say("commit", offsets=agent.offsets(positions))
+    return True
 
 
 class Listener(ConsumerRebalanceListener):
@@ -50,8 +57,6 @@ class Listener(ConsumerRebalanceListener):
         agent.say("assigned", partitions=[p.partition for p in assigned])
 
     def on_partitions_revoked(self, revoked):
-        for p in revoked:
-            position.pop(p.partition, None)
         agent.say("revoked", partitions=[p.partition for p in revoked])
 
 
@@ -91,10 +96,12 @@ def is_code(error):
 
 START = start()
 consumer.subscribe([TOPIC], listener=Listener())
+consumer.topics()  # a client that does not know its topic joins with nothing, and then once more
+told = None  # the note of a commit that was asked for and is not done
 while True:
     match agent.next_command():
         case ("commit", note):
-            commit(position, note)
+            told = note
         case ("committed", _):
             committed()
         case ("delete", group):
@@ -104,7 +111,7 @@ while True:
             agent.say("closed")
             break
     try:
-        batches = consumer.poll(timeout_ms=100)
+        batches = consumer.poll(timeout_ms=POLL_MS)
     except KafkaError as error:
         agent.say("error", message=repr(error))
         continue
@@ -114,6 +121,7 @@ while True:
             agent.record(message.partition, message.offset, message.value)
             batch[message.partition] = message.offset + 1
     position.update(batch)
+    if told is not None and commit(position, told):
+        told = None
     if OPT["commit"] == "batch":
-        own = {p.partition for p in consumer.assignment()}
-        commit({p: offset for p, offset in batch.items() if p in own})
+        commit(batch)
