@@ -25,6 +25,7 @@ use crate::broker::{Broker, Seams};
 use crate::clock::Clock;
 use crate::config::{Config, Listener, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
+use crate::failures;
 use crate::log_dirs::{LogDir, LogDirs};
 use crate::metrics::Metrics;
 
@@ -54,6 +55,7 @@ impl Home {
     /// One directory for everything.
     pub fn single(path: &str, disk: Arc<dyn Disk>, identity: &Identity) -> Home {
         let dir = LogDir::new(Arc::from(path), identity.directory_id, Arc::clone(&disk));
+        dir.set_has_metadata();
         Home {
             metadata: disk,
             cluster_id: identity.cluster_id.clone(),
@@ -108,7 +110,9 @@ pub fn boot(
         images: home.images.clone(),
         seed: chance.random(),
     });
-    Ok((Arc::new(broker), driver))
+    let broker = Arc::new(broker);
+    failures::watch(&broker);
+    Ok((broker, driver))
 }
 
 fn registration(

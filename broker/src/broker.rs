@@ -4,7 +4,7 @@
 //! It knows no tokio, no files and no clocks; whoever builds it hands in the seams. The tokio
 //! glue (`start.rs`, `net/`) and the simulator build the same core.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ottla_controller::record::ConfigResource;
@@ -67,6 +67,8 @@ pub struct Broker {
     pub request_memory: Arc<RequestMemory>,
     /// Clients that speak another protocol, so that the log can say so now and then.
     pub strangers: Strangers,
+    ended: OnceLock<String>,
+    on_end: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
     /// The only randomness of the core; seeded by whoever builds it.
     pub rng: Mutex<StdRng>,
 }
@@ -79,6 +81,7 @@ pub struct Topics<'a> {
     pub config: &'a Arc<Config>,
     pub metadata: &'a MetadataCache,
     pub controller: &'a dyn ControllerHandle,
+    pub log_dirs: &'a LogDirs,
 }
 
 /// Configuration of topics and brokers: DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
@@ -171,10 +174,31 @@ impl Broker {
             tail_budget: TailBudget::new(tail_bytes),
             strangers: Strangers::default(),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),
+            ended: OnceLock::new(),
+            on_end: OnceLock::new(),
             rng: Mutex::new(StdRng::seed_from_u64(seams.seed)),
             clock: seams.clock,
             config,
         }
+    }
+
+    /// The broker cannot go on; whoever runs it is told once.
+    pub fn end(&self, why: String) {
+        if self.ended.set(why).is_ok()
+            && let (Some(why), Some(on_end)) = (self.ended.get(), self.on_end.get())
+        {
+            on_end(why);
+        }
+    }
+
+    /// Why the broker cannot go on.
+    pub fn ended(&self) -> Option<&str> {
+        self.ended.get().map(String::as_str)
+    }
+
+    /// `on_end` is called when the broker cannot go on. Only the first call counts.
+    pub fn on_end(&self, on_end: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.on_end.set(Box::new(on_end));
     }
 
     /// The configuration in force: `config` with what was changed while the broker runs.
@@ -194,6 +218,7 @@ impl Broker {
             config: &self.config,
             metadata: &self.metadata,
             controller: &*self.controller,
+            log_dirs: &self.log_dirs,
         }
     }
 

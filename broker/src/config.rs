@@ -38,6 +38,8 @@ use std::path::PathBuf;
 
 use ottla_coordinator::GroupLimits;
 
+use crate::log_dirs::Marks;
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -70,6 +72,8 @@ pub struct Config {
     pub controller_listeners: Vec<Listener>,
     pub http_listeners: Vec<HttpListener>,
     pub log_dirs: Vec<PathBuf>,
+    /// Free bytes of a disk below which something happens.
+    pub disk_marks: Marks,
     /// `metadata.log.dir`; `None`: the first of `log_dirs`.
     pub metadata_log_dir: Option<PathBuf>,
     pub broker_rack: Option<String>,
@@ -209,6 +213,7 @@ impl Config {
             controller_listeners: Vec::new(),
             http_listeners: Vec::new(),
             log_dirs: Vec::new(),
+            disk_marks: Marks::default(),
             metadata_log_dir: None,
             broker_rack: None,
             num_partitions: 0,

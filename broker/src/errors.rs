@@ -18,6 +18,7 @@ use ottla_protocol::topic_name::TopicNameError;
 
 use crate::config::alter::AlterError;
 use crate::context::TimedOut;
+use crate::log_dirs::NoRoom;
 use crate::logging::LevelError;
 
 /// An error that has an answer in Kafka's protocol.
@@ -68,6 +69,14 @@ impl ToErrorCode for TopicNameError {
             | TopicNameError::Dots
             | TopicNameError::TooLong
             | TopicNameError::Character { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        }
+    }
+}
+
+impl ToErrorCode for NoRoom {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            NoRoom::Full { .. } | NoRoom::ReadOnly { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
         }
     }
 }

@@ -188,9 +188,10 @@ impl FlushQueue {
         let took = self.clock.now().saturating_duration_since(began);
         self.metrics.flush(took, result.is_ok());
         if let Err(error) = &result {
+            partition.log_dir().report("a sync", error);
             tracing::error!(
                 partition = ?partition, %error,
-                "a sync failed: the partition is offline until the broker is restarted"
+                "a sync failed: the partition is offline until the broker is started again"
             );
         }
         if let Some(error) = flush.checkpoint_error() {

@@ -15,12 +15,14 @@ use ottla_storage::layout::{self, LayoutError};
 
 use crate::broker::Broker;
 use crate::flusher::Job;
-use crate::log_dirs::LogDir;
+use crate::log_dirs::{LogDir, Room};
 use crate::log_starts;
 use crate::retention::Keeper;
 
 /// How often grown logs are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// How often the room on the disks is looked at.
+const SPACE_EVERY: Duration = Duration::from_secs(1);
 /// A log that grew by this much is checkpointed: what recovery may have to check is bounded by it.
 const CHECKPOINT_STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// A log that was not used between two looks gives its memory and descriptors back.
@@ -36,6 +38,7 @@ pub struct Housekeeper {
     next_full_checkpoint: Instant,
     next_files: Instant,
     next_idle: Instant,
+    next_space: Instant,
     full_every: Duration,
     files_every: Duration,
     /// What the checkpoint files say; they are left alone while it is the same.
@@ -53,6 +56,7 @@ impl Housekeeper {
             next_full_checkpoint: now + full_every,
             next_files: now + files_every,
             next_idle: now + IDLE_EVERY,
+            next_space: now,
             full_every,
             files_every,
             files_written: None,
@@ -78,12 +82,19 @@ impl Housekeeper {
             self.next_idle = now + IDLE_EVERY;
             release_idle(broker);
         }
+        if now >= self.next_space {
+            self.next_space = now + SPACE_EVERY;
+            if look_at_disks(broker) {
+                self.keeper.hurry(now);
+            }
+        }
         let next_retention = self.keeper.run(broker, now);
         next_retention
             .min(self.next_full_checkpoint)
             .min(self.next_sweep)
             .min(self.next_files)
             .min(self.next_idle)
+            .min(self.next_space)
     }
 
     fn write_changed_files(&mut self, broker: &Broker) {
@@ -99,6 +110,49 @@ impl Housekeeper {
                 None
             }
         };
+    }
+}
+
+/// Looks at the room of every directory and says what has changed; true when one is short of room
+/// that was not.
+fn look_at_disks(broker: &Broker) -> bool {
+    let marks = broker.live_config().disk_marks;
+    let mut hurry = false;
+    for dir in broker.log_dirs.online() {
+        match dir.space.look(&*dir.disk, &marks) {
+            Ok((before, now)) if before != now => {
+                say(dir, before, now);
+                hurry |= matches!(now, Room::Low | Room::Full);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(log_dir = %dir.path, %error, "the disk cannot be looked at");
+                dir.report("a look at the disk", &error);
+            }
+        }
+    }
+    hurry
+}
+
+fn say(dir: &LogDir, before: Room, now: Room) {
+    let (log_dir, free_bytes) = (&*dir.path, dir.space.free_bytes());
+    match now {
+        Room::Ample | Room::Low if !before.takes_records() => {
+            tracing::info!(log_dir, free_bytes, "records are taken again");
+        }
+        Room::Ample => tracing::info!(log_dir, free_bytes, "the disk has room again"),
+        Room::Low => tracing::warn!(
+            log_dir,
+            free_bytes,
+            "the disk is running full: free space, or keep less (retention.ms, retention.bytes)"
+        ),
+        Room::Full => tracing::error!(
+            log_dir,
+            free_bytes,
+            "the disk is full: records and new topics are refused until there is room; reads, \
+             deletions and offset commits go on"
+        ),
+        Room::ReadOnly => tracing::error!(log_dir, "the file system is read-only"),
     }
 }
 

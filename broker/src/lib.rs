@@ -17,6 +17,7 @@ pub mod context;
 pub mod controller_driver;
 pub mod coordinators;
 pub mod errors;
+pub mod failures;
 pub mod fetch_session;
 pub mod flusher;
 pub mod handlers;

@@ -6,6 +6,8 @@
 //! offline is `crate::failures`. A new partition goes where the fewest are, as in Kafka.
 //! Deliberately absent: files (`ottla_storage`), opening directories (`crate::start`).
 
+mod space;
+
 use std::io;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +17,9 @@ use ottla_storage::checkpoint::PartitionOffsets;
 use ottla_storage::disk::{AbsentDisk, Disk};
 use ottla_storage::layout::DirectoryId;
 use parking_lot::Mutex;
+
+use space::Space;
+pub use space::{Marks, NoRoom, Room};
 
 /// One directory that holds logs.
 pub struct LogDir {
@@ -29,7 +34,20 @@ pub struct LogDir {
     /// A log in it could not be closed.
     unclean: AtomicBool,
     failure: OnceLock<String>,
-    on_failure: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    on_trouble: OnceLock<Box<dyn Fn(Trouble) + Send + Sync>>,
+    /// Somebody looks whether it works.
+    under_examination: AtomicBool,
+    has_metadata: AtomicBool,
+    pub space: Space,
+}
+
+/// What there is to do about a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It has failed: its partitions must go offline.
+    Failed,
+    /// Whether it works must be looked at.
+    Suspected,
 }
 
 impl LogDir {
@@ -42,7 +60,10 @@ impl LogDir {
             replicas: AtomicUsize::new(0),
             unclean: AtomicBool::new(false),
             failure: OnceLock::new(),
-            on_failure: OnceLock::new(),
+            on_trouble: OnceLock::new(),
+            under_examination: AtomicBool::new(false),
+            has_metadata: AtomicBool::new(false),
+            space: Space::default(),
         }
     }
 
@@ -65,10 +86,16 @@ impl LogDir {
     /// The directory is not used any more; false when that was known.
     pub fn fail(&self, why: String) -> bool {
         let new = self.failure.set(why).is_ok();
-        if new && let Some(on_failure) = self.on_failure.get() {
-            on_failure();
+        if new {
+            self.tell(Trouble::Failed);
         }
         new
+    }
+
+    fn tell(&self, trouble: Trouble) {
+        if let Some(on_trouble) = self.on_trouble.get() {
+            on_trouble(trouble);
+        }
     }
 
     /// Somebody met this error here. Errors of the device take the whole directory offline, as in
@@ -76,13 +103,56 @@ impl LogDir {
     pub fn report(&self, what: &str, error: &io::Error) {
         if is_of_the_device(error) {
             self.fail(format!("{what}: {error}"));
+        } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            self.space.set_read_only();
         }
     }
 
-    /// `on_failure` is called once, when the directory fails; locks may be held then. Only the
-    /// first call counts.
-    pub fn on_failure(&self, on_failure: impl Fn() + Send + Sync + 'static) {
-        let _ = self.on_failure.set(Box::new(on_failure));
+    /// A read failed, which may be one bad sector: somebody must look.
+    pub fn suspect(&self, error: &io::Error) {
+        let looked_at = || self.under_examination.swap(true, Ordering::AcqRel);
+        if is_of_the_device(error) && self.is_online() && !looked_at() {
+            self.tell(Trouble::Suspected);
+        }
+    }
+
+    /// Fails if it takes no small file. Blocks on the disk.
+    pub fn examine(&self) {
+        let probed = space::probe(&*self.disk);
+        self.under_examination.store(false, Ordering::Release);
+        if let Err(error) = probed {
+            self.report("a test of the directory", &error);
+        }
+    }
+
+    /// Whether a batch of a client may be written.
+    pub fn admit(&self, bytes: u64) -> Result<(), NoRoom> {
+        if self.space.admits(bytes) {
+            return Ok(());
+        }
+        let path = Arc::clone(&self.path);
+        Err(match self.space.room() {
+            Room::ReadOnly => NoRoom::ReadOnly { path },
+            _ => NoRoom::Full {
+                path,
+                free_bytes: self.space.free_bytes(),
+                reject_bytes: self.space.reject_bytes(),
+            },
+        })
+    }
+
+    /// `on_trouble` is called without this directory's locks. Only the first call counts.
+    pub fn on_trouble(&self, on_trouble: impl Fn(Trouble) + Send + Sync + 'static) {
+        let _ = self.on_trouble.set(Box::new(on_trouble));
+    }
+
+    /// The metadata log is in it, too.
+    pub fn set_has_metadata(&self) {
+        self.has_metadata.store(true, Ordering::Release);
+    }
+
+    pub fn has_metadata(&self) -> bool {
+        self.has_metadata.load(Ordering::Acquire)
     }
 
     /// A log here could not be closed: the next start must check the directory's logs.
@@ -192,12 +262,25 @@ impl LogDirs {
         self.dirs.iter().find(|dir| *dir.path == *path)
     }
 
-    /// Where the next partition goes: the directory with the fewest, the first of several such.
-    /// `None`: no directory works.
+    /// Where the next partition goes: the directory with the fewest, the first of several such;
+    /// one with room, if there is one. `None`: no directory works.
     pub fn place(&self) -> Option<Seat> {
         let _placing = self.placing.lock();
-        let dir = self.online().min_by_key(|dir| dir.replicas())?;
-        Some(dir.seat())
+        let no_room = |dir: &LogDir| !dir.space.room().takes_records();
+        let by_need = |dir: &&Arc<LogDir>| (no_room(dir), dir.replicas());
+        Some(self.online().min_by_key(by_need)?.seat())
+    }
+
+    /// Whether a topic may be created: some directory has room for its records.
+    pub fn room_for_more(&self) -> Result<(), NoRoom> {
+        let mut refused = None;
+        for dir in self.online() {
+            match dir.admit(0) {
+                Ok(()) => return Ok(()),
+                Err(no_room) => refused = refused.or(Some(no_room)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// A place in the first directory, for a partition that cannot be anywhere.
@@ -244,13 +327,15 @@ mod tests {
         let first = dirs.iter().next().unwrap();
         let told = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&told);
-        first.on_failure(move || {
+        first.on_trouble(move |trouble| {
+            assert_eq!(trouble, Trouble::Failed);
             counted.fetch_add(1, Ordering::Relaxed);
         });
         first.report("a write", &Errno::NOSPC.into());
         first.report("a write", &Errno::MFILE.into());
         first.report("a write", &Errno::ROFS.into());
         assert!(first.is_online());
+        assert_eq!(first.space.room(), Room::ReadOnly);
         first.report("a sync", &Errno::IO.into());
         first.report("a read", &Errno::IO.into());
         assert_eq!(told.load(Ordering::Relaxed), 1);

@@ -15,8 +15,8 @@ mod table;
 
 pub use exposition::{CONTENT_TYPE, Detail, render};
 pub use observation::{
-    BrokerSample, GroupBounds, GroupSample, GroupsSample, LogSample, Observation, OffsetSample,
-    PartitionSample, ProcessSample,
+    BrokerSample, GroupBounds, GroupSample, GroupsSample, LogDirSample, LogSample, Observation,
+    OffsetSample, PartitionSample, ProcessSample,
 };
 pub use table::{METRICS, Metric, MetricKind};
 

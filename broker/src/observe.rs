@@ -12,8 +12,9 @@ use ottla_controller::image::{BrokerImage, PartitionImage, TopicImage};
 
 use crate::broker::Broker;
 use crate::http::GroupsView;
+use crate::log_dirs::LogDir;
 use crate::metrics::{
-    BrokerSample, GroupBounds, GroupsSample, LogSample, Observation, PartitionSample,
+    BrokerSample, GroupBounds, GroupsSample, LogDirSample, LogSample, Observation, PartitionSample,
 };
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
@@ -48,6 +49,7 @@ pub fn observe(broker: &Broker) -> Observation {
             .iter()
             .flat_map(|topic| samples(broker, topic))
             .collect(),
+        log_dirs: broker.log_dirs.iter().map(|dir| log_dir(dir)).collect(),
         brokers: brokers(&image),
         is_active_controller: broker.controller.quorum().leader == Some(broker.node_id),
         fetch_sessions: broker.sessions.len(),
@@ -57,6 +59,21 @@ pub fn observe(broker: &Broker) -> Observation {
         image_lag_records,
         image_failures,
         cleaner: broker.cleaner.sample(),
+    }
+}
+
+fn log_dir(dir: &LogDir) -> LogDirSample {
+    let known = |bytes: u64| (dir.is_online() && bytes < u64::MAX).then_some(bytes);
+    LogDirSample {
+        path: Arc::clone(&dir.path),
+        state: match dir.is_online() {
+            true => dir.space.room().name(),
+            false => "offline",
+        },
+        failure: dir.failure().map(str::to_owned),
+        partitions: dir.replicas(),
+        free_bytes: known(dir.space.free_bytes()),
+        total_bytes: known(dir.space.total_bytes()),
     }
 }
 

@@ -28,7 +28,7 @@ use ottla_storage::log::{AppendError, Log, LogConfig, LogError, ReadError};
 use parking_lot::Mutex;
 
 use crate::config::TopicConfig;
-use crate::log_dirs::{LogDir, Seat};
+use crate::log_dirs::{LogDir, NoRoom, Seat};
 use crate::metrics::PartitionCounters;
 use crate::purgatory::{ProduceWait, Waiter, Watches};
 use state::{FlushDue, FlushPolicy, PartitionState};
@@ -53,6 +53,8 @@ pub enum PartitionError {
         asked: LeaderEpoch,
         current: LeaderEpoch,
     },
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
@@ -109,10 +111,22 @@ struct Inner {
 struct Effects {
     fetches: Vec<Arc<Waiter>>,
     produces: Vec<Arc<ProduceWait>>,
+    trouble: Option<(Arc<LogDir>, DiskTrouble)>,
+}
+
+/// An error of the disk, on its way to the directory.
+enum DiskTrouble {
+    Written(String, std::io::Error),
+    Read(std::io::Error),
 }
 
 impl Effects {
     fn carry_out(self) {
+        match self.trouble {
+            Some((dir, DiskTrouble::Written(path, error))) => dir.report(&path, &error),
+            Some((dir, DiskTrouble::Read(error))) => dir.suspect(&error),
+            None => {}
+        }
         for waiter in self.fetches {
             waiter.fire();
         }
@@ -328,6 +342,15 @@ impl Partition {
         })
     }
 
+    /// Its directory has failed.
+    pub fn take_offline(&self) {
+        self.with(|inner, effects| {
+            if !matches!(inner.slot, LogSlot::Closed(_)) {
+                self.leave(inner, LogSlot::Offline, effects);
+            }
+        });
+    }
+
     /// The topic is deleted: everybody who waits is told, the files are the caller's.
     pub fn forget(&self) {
         self.with(|inner, effects| {
@@ -373,6 +396,14 @@ impl Inner {
             LogSlot::Offline => Err(PartitionError::Offline),
             LogSlot::Closed(_) => Err(PartitionError::NotHosted),
         }
+    }
+}
+
+/// An error of the system cannot be cloned, but its number can.
+fn copy_of(error: &std::io::Error) -> std::io::Error {
+    match error.raw_os_error() {
+        Some(code) => std::io::Error::from_raw_os_error(code),
+        None => std::io::Error::new(error.kind(), error.to_string()),
     }
 }
 

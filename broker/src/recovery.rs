@@ -21,9 +21,10 @@ use parking_lot::Mutex;
 use crate::assignments;
 use crate::broker::Broker;
 use crate::config::TopicConfig;
+use crate::failures;
 use crate::flusher::Job;
 use crate::http::Readiness;
-use crate::log_dirs::{LogDir, LogDirs, Seat};
+use crate::log_dirs::{LogDir, LogDirs, Seat, is_of_the_device};
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
 
@@ -150,8 +151,10 @@ impl Recovery {
         };
         self.readiness.log_recovered(scanned_bytes);
         let seat = task.place.seat().dir().seat();
-        if let Err(LogError::Io { path, source }) = &log {
-            seat.report(path, source);
+        if let Err(LogError::Io { source, .. }) = &log
+            && is_of_the_device(source)
+        {
+            seat.examine();
         }
         let placed = (log, seat);
         let partition = assignments::partition(&self.broker, name, placed, epoch, &task.config);
@@ -232,6 +235,10 @@ impl Recovery {
             });
             self.broker.partitions.insert(Arc::clone(&hosted));
             self.broker.coordinators.host(&self.broker, &hosted);
+        }
+        // What failed meanwhile had no partitions to take offline yet.
+        for dir in self.broker.log_dirs.iter().filter(|dir| !dir.is_online()) {
+            failures::went_offline(&self.broker, dir);
         }
     }
 }

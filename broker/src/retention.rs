@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::flusher::Job;
+use crate::log_dirs::{LogDir, Room};
 use crate::log_starts;
 use crate::partition::{Partition, PartitionError};
 
@@ -61,6 +62,12 @@ impl Retention {
         }
     }
 
+    /// Everything, whenever it is due.
+    fn all(&self) -> Vec<OldFiles> {
+        let files = std::mem::take(&mut self.trash.lock().files);
+        files.into_values().collect()
+    }
+
     /// What is due, and when the rest is.
     fn due(&self, now: Instant) -> (Vec<OldFiles>, Option<Instant>) {
         let mut trash = self.trash.lock();
@@ -102,6 +109,11 @@ impl Keeper {
         }
     }
 
+    /// There is little room: looks now.
+    pub fn hurry(&mut self, now: Instant) {
+        self.next_check = self.next_check.min(now);
+    }
+
     /// Does what is due; returns when it wants to be called again.
     pub fn run(&mut self, broker: &Arc<Broker>, now: Instant) -> Instant {
         let check = now >= self.next_check;
@@ -121,7 +133,12 @@ impl Keeper {
                 self.next_retry = Some(now + RETRY_EVERY);
             }
         }
-        let (due, next_due) = broker.retention.due(now);
+        let short = |dir: &Arc<LogDir>| dir.space.room() != Room::Ample;
+        let (due, next_due) = match broker.log_dirs.online().any(short) {
+            // Readers keep the files they have open: nobody needs the delay.
+            true => (broker.retention.all(), None),
+            false => broker.retention.due(now),
+        };
         for old in due {
             broker.flush.push(Job::RemoveFiles(old));
         }

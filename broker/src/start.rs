@@ -109,13 +109,22 @@ pub enum StartError {
     Threads(#[source] io::Error),
 }
 
+/// Why a running broker ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    #[error("{0}")]
+    LogDirs(String),
+}
+
 /// A broker that serves clients.
 pub struct Running {
     broker: Arc<Broker>,
     kafka: Vec<(ListenerName, SocketAddr)>,
     shutdown: watch::Sender<bool>,
-    /// The controller's error, if it stopped.
-    failed: watch::Receiver<Option<Arc<ControllerError>>>,
+    /// Why the broker cannot go on.
+    failed: watch::Receiver<Option<Arc<EndError>>>,
     accepting: Vec<JoinHandle<io::Result<()>>>,
     crews: Crews,
     runtime: Option<Runtime>,
@@ -154,6 +163,11 @@ impl Broker {
         )?;
         show(&shown, &broker);
         let failed = watch::channel(None);
+        let ended = failed.0.clone();
+        broker.on_end(move |why| {
+            tracing::error!("the broker ends: {why}");
+            ended.send_replace(Some(Arc::new(EndError::LogDirs(why.to_owned()))));
+        });
         let mut crews = Crews::start(&broker, driver, failed.0)?;
         recover(&broker, &readiness)?;
         crews.after_recovery(&broker)?;
@@ -197,8 +211,9 @@ impl Running {
         self.http.addresses()
     }
 
-    /// Resolves if the broker cannot go on: its metadata could not be written.
-    pub fn failure(&self) -> impl Future<Output = Arc<ControllerError>> + Send + 'static {
+    /// Resolves if the broker cannot go on: its metadata could not be written, or no log directory
+    /// is left.
+    pub fn failure(&self) -> impl Future<Output = Arc<EndError>> + Send + 'static {
         let mut failed = self.failed.clone();
         async move {
             match failed
@@ -208,7 +223,7 @@ impl Running {
             {
                 Ok(Some(error)) => error,
                 // Its thread is gone without a word.
-                _ => Arc::new(ControllerError::Stopped),
+                _ => Arc::new(ControllerError::Stopped.into()),
             }
         }
     }
@@ -405,7 +420,7 @@ impl Crews {
     fn start(
         broker: &Arc<Broker>,
         mut driver: ControllerDriver,
-        failed: watch::Sender<Option<Arc<ControllerError>>>,
+        failed: watch::Sender<Option<Arc<EndError>>>,
     ) -> Result<Crews, StartError> {
         let mut flushers = Crew::new();
         let bell = flushers.bell();
@@ -434,7 +449,7 @@ impl Crews {
                 Ok(()) => Some(driver.next_tick()),
                 Err(error) => {
                     tracing::error!(%error, "the controller has stopped");
-                    failed.send_replace(Some(Arc::new(error)));
+                    failed.send_replace(Some(Arc::new(error.into())));
                     None
                 }
             }

@@ -63,6 +63,9 @@ impl Node {
 
     /// Lets the controller work. An error means that this broker has ended.
     pub(crate) fn run_controller(&mut self) -> Result<(), String> {
+        if let Some(why) = self.broker.ended() {
+            return Err(why.to_owned());
+        }
         let (now, now_ms) = (self.broker.clock.now(), self.broker.clock.wall_ms());
         self.driver
             .run_once(&self.broker, now, now_ms)

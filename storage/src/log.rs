@@ -15,7 +15,7 @@
 //!   is synced with it. Whoever truncates below a snapshot removes it first, durably. Recovery
 //!   therefore trusts what lies below both the directory's recovery point and the newest snapshot,
 //!   and checks every byte above.
-//! - A failed append leaves the log as it was, or poisons it; a failed sync always poisons it.
+//! - A failed append leaves the log as it was; a failed sync always poisons it.
 //!
 //! Deliberately absent: high watermarks and policies (passed in), threads.
 //! Callers hold one lock around a log; only [`FlushWork::run`] is meant to run outside it.
@@ -171,6 +171,8 @@ pub struct Log {
     /// A walk over some segment would stop at bytes that cannot be read.
     damaged: bool,
     poisoned: bool,
+    /// Bytes of a failed write may lie behind the end of the active segment.
+    cut_pending: bool,
 }
 
 /// What a sync of the directory would make durable.
@@ -229,6 +231,7 @@ impl Log {
             indexes_unwritten: false,
             damaged: false,
             poisoned: false,
+            cut_pending: false,
         }
     }
 

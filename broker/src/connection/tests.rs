@@ -419,8 +419,8 @@ fn a_failed_sync_is_a_storage_error_and_not_an_acknowledgement() {
     );
     assert_eq!(
         wire.produce(1, &batch(&["b"])).0,
-        0,
-        "the other partition is unharmed"
+        56,
+        "its directory has failed"
     );
 }
 

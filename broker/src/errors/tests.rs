@@ -28,6 +28,8 @@ fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
     }
     rows! {
         TimedOut => REQUEST_TIMED_OUT;
+        NoRoom::Full { path: "/d".into(), free_bytes: 1, reject_bytes: 2 } => KAFKA_STORAGE_ERROR;
+        NoRoom::ReadOnly { path: "/d".into() } => KAFKA_STORAGE_ERROR;
         TopicNameError::Empty => INVALID_TOPIC_EXCEPTION;
         TopicNameError::Dots => INVALID_TOPIC_EXCEPTION;
         TopicNameError::TooLong => INVALID_TOPIC_EXCEPTION;

@@ -17,7 +17,7 @@ use crate::handlers::wire::{our_broker_ids, owned, unexpected, wire_name};
 use crate::reply::Reply;
 
 pub fn handle(
-    _topics: Topics<'_>,
+    topics: Topics<'_>,
     ctx: &RequestContext<'_>,
     request: CreatePartitionsRequest,
 ) -> Reply<CreatePartitionsResponse> {
@@ -29,9 +29,20 @@ pub fn handle(
     if names.is_empty() {
         return Reply::Now(CreatePartitionsResponse::default());
     }
+    if let Err(no_room) = topics.log_dirs.room_for_more() {
+        return Reply::Now(refused(&names, &no_room.into()));
+    }
     ctx.submit(command, request.timeout_ms, move |reply| {
         response(&names, reply)
     })
+}
+
+fn refused(names: &[Arc<str>], failure: &Failure) -> CreatePartitionsResponse {
+    let results = names.iter().map(|name| {
+        let result = CreatePartitionsTopicResult::default().with_name(wire_name(name));
+        failed(result, failure)
+    });
+    CreatePartitionsResponse::default().with_results(results.collect())
 }
 
 fn names_in_order(topics: &[CreatePartitionsTopic]) -> Vec<Arc<str>> {

@@ -87,6 +87,7 @@ fn new_topic(topics: &Topics<'_>, topic: &CreatableTopic) -> Result<NewTopic, Fa
         let message = format!("the name {CLUSTER_METADATA_TOPIC} is reserved");
         return Err(Failure::new(ErrorCode::INVALID_REQUEST, message));
     }
+    topics.log_dirs.room_for_more()?;
     let assignments = topic.assignments.iter().map(|assigned| {
         (
             assigned.partition_index,

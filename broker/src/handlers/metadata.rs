@@ -81,7 +81,7 @@ pub fn handle(
     let asked = asked(request, ctx.version);
     let image = topics.metadata.image();
     let missing = if may_create {
-        creatable(&asked, &image)
+        creatable(&topics, &asked, &image)
     } else {
         Vec::new()
     };
@@ -139,7 +139,11 @@ fn asked(request: &MetadataView<'_>, version: i16) -> Asked {
 
 /// Names that may become topics. Internal topics are made by whoever owns them, with their own
 /// settings.
-fn creatable(asked: &Asked, image: &MetadataImage) -> Vec<Arc<str>> {
+fn creatable(topics: &Topics<'_>, asked: &Asked, image: &MetadataImage) -> Vec<Arc<str>> {
+    // As long as no disk has room the topic is unknown, and the client asks again.
+    if topics.log_dirs.room_for_more().is_err() {
+        return Vec::new();
+    }
     let Asked::These(wanted) = asked else {
         return Vec::new();
     };

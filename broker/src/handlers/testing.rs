@@ -40,6 +40,7 @@ use crate::assignments;
 use crate::broker::{Broker, ControllerHandle, Done, Seams};
 use crate::clock::RealClock;
 use crate::config::{Config, ListenerName};
+use crate::failures;
 use crate::flusher::Job;
 use crate::log_dirs::{LogDir, LogDirs};
 use crate::partition::PartitionError;
@@ -92,26 +93,38 @@ fn apply(broker: &Arc<Broker>, records: &[MetadataRecord]) {
 fn core(
     config: Arc<Config>,
     controller: Arc<InlineController>,
-    (disk, images): (Arc<MemoryDisk>, MemoryStore),
+    (disks, images): (&[Arc<MemoryDisk>], MemoryStore),
 ) -> Arc<Broker> {
-    let id = DirectoryId(Uuid::from_u128(2));
-    let dir = LogDir::new(Arc::from("/data"), id, disk);
-    Arc::new(Broker::new(Seams {
+    let dirs = disks.iter().zip(0u128..).map(|(disk, n)| {
+        let path = match n {
+            0 => Arc::from("/data"),
+            n => Arc::from(format!("/data{n}")),
+        };
+        let id = DirectoryId(Uuid::from_u128(n + 2));
+        Arc::new(LogDir::new(path, id, disk.clone()))
+    });
+    let dirs: Vec<_> = dirs.collect();
+    dirs[0].set_has_metadata();
+    let broker = Arc::new(Broker::new(Seams {
         config,
         clock: Arc::new(RealClock),
         metrics: Arc::default(),
         image: Arc::new(MetadataImage::empty()),
         controller,
-        log_dirs: LogDirs::new(vec![Arc::new(dir)]),
+        log_dirs: LogDirs::new(dirs),
         images: Some(Arc::new(images)),
         seed: 7,
-    }))
+    }));
+    failures::watch(&broker);
+    broker
 }
 
 /// See the module documentation.
 pub(crate) struct TestBroker {
     pub(crate) broker: Arc<Broker>,
+    /// The first directory's.
     pub(crate) disk: Arc<MemoryDisk>,
+    pub(crate) disks: Vec<Arc<MemoryDisk>>,
     pub(crate) images: MemoryStore,
     controller: Arc<InlineController>,
     signal: Arc<ConnectionSignal>,
@@ -124,6 +137,11 @@ impl TestBroker {
     }
 
     pub(crate) fn with_config(pairs: &[(&str, &str)]) -> TestBroker {
+        TestBroker::with_disks(1, pairs)
+    }
+
+    /// Log directories `/data`, `/data1`, ...; the first has the metadata log.
+    pub(crate) fn with_disks(count: usize, pairs: &[(&str, &str)]) -> TestBroker {
         let mut all: BTreeMap<&str, &str> = BTreeMap::from([("node.id", "1")]);
         all.extend(pairs.iter().copied());
         let config = Arc::new(Config::from_pairs(all).unwrap());
@@ -132,9 +150,9 @@ impl TestBroker {
             rng: Mutex::new(StdRng::seed_from_u64(7)),
             silent: AtomicBool::new(false),
         });
-        let disk = Arc::new(MemoryDisk::new());
+        let disks: Vec<_> = (0..count).map(|_| Arc::new(MemoryDisk::new())).collect();
         let images = MemoryStore::new();
-        let broker = core(config, controller.clone(), (disk.clone(), images.clone()));
+        let broker = core(config, controller.clone(), (&disks, images.clone()));
         controller.broker.set(Arc::downgrade(&broker)).unwrap();
         let cluster_id = Arc::from("dGVzdC1jbHVzdGVyLWlkMQ");
         let mut records = bootstrap(&cluster_id);
@@ -144,7 +162,8 @@ impl TestBroker {
         let now = broker.clock.now();
         TestBroker {
             broker,
-            disk,
+            disk: disks[0].clone(),
+            disks,
             images,
             controller,
             signal,

@@ -20,7 +20,7 @@ use super::readiness::Phase;
 use super::{HttpState, Limits, process};
 use crate::cleaner::CompactRefused;
 use crate::logging::{self, LogLevels};
-use crate::metrics::{self, Detail, GroupBounds, Observation};
+use crate::metrics::{self, Detail, GroupBounds, LogDirSample, Observation};
 use crate::observe::report::GroupReport;
 
 /// No body of these routes is larger.
@@ -89,6 +89,10 @@ async fn live() -> Json<Value> {
 async fn ready(State(state): State<Arc<HttpState>>) -> Response {
     let progress = state.readiness.progress();
     let is_ready = progress.phase == Phase::Ready;
+    let dirs = match is_ready {
+        true => state.observation().log_dirs,
+        false => Vec::new(),
+    };
     let body = json!({
         "status": if is_ready { "ready" } else { "not ready" },
         "phase": progress.phase,
@@ -97,8 +101,20 @@ async fn ready(State(state): State<Arc<HttpState>>) -> Response {
             "logs_recovered": progress.logs_recovered,
             "scanned_bytes": progress.scanned_bytes,
         },
+        "log_dirs": dirs.iter().map(log_dir).collect::<Vec<_>>(),
     });
     (status_of(is_ready), Json(body)).into_response()
+}
+
+fn log_dir(dir: &LogDirSample) -> Value {
+    json!({
+        "path": &*dir.path,
+        "state": dir.state,
+        "reason": dir.failure,
+        "partitions": dir.partitions,
+        "free_bytes": dir.free_bytes,
+        "total_bytes": dir.total_bytes,
+    })
 }
 
 /// As `/ready`, with reasons when something is wrong; a broker that serves some partitions but not
@@ -149,9 +165,20 @@ fn reasons_to_worry(observation: &Observation) -> Vec<String> {
         ),
     ];
     let worries = worries.into_iter().filter(|(count, _)| *count > 0);
-    worries
-        .map(|(count, what)| format!("{count} partition(s) {what}"))
-        .collect()
+    let worries = worries.map(|(count, what)| format!("{count} partition(s) {what}"));
+    let dirs = observation.log_dirs.iter().filter_map(worry_about);
+    dirs.chain(worries).collect()
+}
+
+fn worry_about(dir: &LogDirSample) -> Option<String> {
+    let what = match (dir.state, &dir.failure) {
+        (_, Some(why)) => format!("is offline: {why}"),
+        ("low", _) => "has little room on its disk".to_owned(),
+        ("full", _) => "has a full disk: records and new topics are refused".to_owned(),
+        ("read-only", _) => "is read-only: records are refused".to_owned(),
+        _ => return None,
+    };
+    Some(format!("log directory {} {what}", dir.path))
 }
 
 #[derive(Deserialize)]

@@ -75,6 +75,27 @@ pub struct OffsetSample {
     pub lag_seconds: Option<f64>,
 }
 
+/// A log directory.
+#[derive(Clone, Debug)]
+pub struct LogDirSample {
+    pub path: Arc<str>,
+    /// `online`, `low`, `full`, `read-only` or `offline`.
+    pub state: &'static str,
+    /// Why it is offline.
+    pub failure: Option<String>,
+    /// Partitions that are in it or on their way there.
+    pub partitions: usize,
+    /// `None`: nobody has looked yet, or it is offline.
+    pub free_bytes: Option<u64>,
+    pub total_bytes: Option<u64>,
+}
+
+impl LogDirSample {
+    pub fn is_online(&self) -> bool {
+        self.failure.is_none()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct BrokerSample {
     pub id: i32,
@@ -91,6 +112,7 @@ pub struct Observation {
     pub ready: bool,
     /// Sorted by topic and partition.
     pub partitions: Vec<PartitionSample>,
+    pub log_dirs: Vec<LogDirSample>,
     pub brokers: Vec<BrokerSample>,
     /// The cluster has an active controller, and it is this node.
     pub is_active_controller: bool,

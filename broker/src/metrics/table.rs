@@ -13,7 +13,7 @@ use ottla_storage::log::Reason;
 
 use super::exposition::{Gathered, Samples};
 use super::histogram::HistogramSnapshot;
-use super::{GroupSample, LogSample, OffsetSample, PartitionCounts, PartitionSample};
+use super::{GroupSample, LogDirSample, LogSample, OffsetSample, PartitionCounts, PartitionSample};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -68,6 +68,7 @@ const NONE: &[&str] = &[];
 const TOPIC: &[&str] = &["topic"];
 const PARTITION: &[&str] = &["topic", "partition"];
 const REQUEST: &[&str] = &["request"];
+const LOG_DIR: &[&str] = &["log_dir"];
 const GROUP_OFFSET: &[&str] = &["group", "topic", "partition"];
 const EXPORTER_GROUP: &[&str] = &["consumergroup"];
 const EXPORTER_GROUP_TOPIC: &[&str] = &["consumergroup", "topic"];
@@ -102,6 +103,18 @@ fn per_group_topic(
         for of_topic in group.offsets.chunk_by(same_topic) {
             let sum: i64 = of_topic.iter().filter_map(value).sum();
             samples.add(&[&group.group, &of_topic[0].topic], sum as f64);
+        }
+    }
+}
+
+fn per_log_dir(
+    gathered: &Gathered<'_>,
+    samples: &mut Samples,
+    value: fn(&LogDirSample) -> Option<f64>,
+) {
+    for dir in &gathered.observation.log_dirs {
+        if let Some(value) = value(dir) {
+            samples.add(&[&dir.path], value);
         }
     }
 }
@@ -568,6 +581,74 @@ pub const METRICS: &[Metric] = &[
             for ((key, code), count) in &gathered.counters.request_errors {
                 let api = super::exposition::api_name(*key);
                 samples.add_count(&[api, super::exposition::error_name(*code)], *count);
+            }
+        },
+    ),
+    row(
+        Gauge,
+        "kafka_log_logmanager_offlinelogdirectorycount",
+        "directories",
+        NONE,
+        "Log directories that have failed.",
+        |gathered, samples| {
+            let dirs = gathered.observation.log_dirs.iter();
+            samples.add(&[], dirs.filter(|dir| !dir.is_online()).count() as f64);
+        },
+    ),
+    row(
+        Gauge,
+        "kafka_log_logmanager_logdirectoryoffline",
+        "",
+        LOG_DIR,
+        "1: the log directory has failed.",
+        |gathered, samples| {
+            per_log_dir(gathered, samples, |dir| {
+                Some(f64::from(u8::from(!dir.is_online())))
+            });
+        },
+    ),
+    row(
+        Gauge,
+        "ottla_log_directory_partitions",
+        "partitions",
+        LOG_DIR,
+        "Partitions in a log directory or on their way there.",
+        |gathered, samples| per_log_dir(gathered, samples, |dir| Some(dir.partitions as f64)),
+    ),
+    row(
+        Gauge,
+        "ottla_log_directory_free_bytes",
+        "bytes",
+        LOG_DIR,
+        "Free bytes on the disk of a log directory, as of the last look.",
+        |gathered, samples| {
+            per_log_dir(gathered, samples, |dir| {
+                dir.free_bytes.map(|bytes| bytes as f64)
+            });
+        },
+    ),
+    row(
+        Gauge,
+        "ottla_log_directory_total_bytes",
+        "bytes",
+        LOG_DIR,
+        "Size of the disk of a log directory.",
+        |gathered, samples| {
+            per_log_dir(gathered, samples, |dir| {
+                dir.total_bytes.map(|bytes| bytes as f64)
+            });
+        },
+    ),
+    row(
+        Gauge,
+        "ottla_log_directory_state",
+        "",
+        &["log_dir", "state"],
+        "Always 1: the state of a log directory: online, low (below the warning mark), full (records \
+        are refused), read-only or offline.",
+        |gathered, samples| {
+            for dir in &gathered.observation.log_dirs {
+                samples.add(&[&dir.path, dir.state], 1.0);
             }
         },
     ),

@@ -28,6 +28,17 @@ fn partition(topic: &str, index: i32, messages_in: u64) -> PartitionSample {
     }
 }
 
+fn log_dir(path: &str, state: &'static str, failure: Option<&str>) -> LogDirSample {
+    LogDirSample {
+        path: path.into(),
+        state,
+        failure: failure.map(str::to_owned),
+        partitions: 2,
+        free_bytes: failure.is_none().then_some(100),
+        total_bytes: failure.is_none().then_some(1_000),
+    }
+}
+
 fn observation() -> Observation {
     let offline = PartitionSample {
         log: None,
@@ -38,6 +49,10 @@ fn observation() -> Observation {
         node_id: 1,
         ready: true,
         partitions: vec![partition("a", 0, 10), partition("a", 1, 32), offline],
+        log_dirs: vec![
+            log_dir("/ok", "low", None),
+            log_dir("/gone", "offline", Some("it burnt")),
+        ],
         brokers: vec![
             BrokerSample {
                 id: 1,

@@ -11,6 +11,7 @@ impl ToErrorCode for PartitionError {
     fn error_code(&self) -> ErrorCode {
         match self {
             PartitionError::Offline => ErrorCode::KAFKA_STORAGE_ERROR,
+            PartitionError::NoRoom(error) => error.error_code(),
             PartitionError::NotHosted => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
             PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,

@@ -7,7 +7,7 @@ use ottla_protocol::types::{LeaderEpoch, Offset};
 use ottla_storage::disk::RecordData;
 use ottla_storage::log::{Log, ReadError, TimestampOffset};
 
-use super::{Inner, Partition, PartitionError};
+use super::{DiskTrouble, Inner, Partition, PartitionError, copy_of};
 use crate::purgatory::{FetchWait, WatchKey};
 
 /// Who reads, and so how far.
@@ -84,37 +84,47 @@ impl PartitionRead {
 
 impl Partition {
     pub fn read(&self, from: &ReadFrom) -> Result<PartitionRead, PartitionError> {
-        self.with(|inner, _| {
-            inner.check_epoch(from.current_leader_epoch)?;
-            let marks = inner.marks()?;
-            let log = inner.log()?;
-            if let Some(diverging) = diverging(log, from) {
-                let diverging = Some(diverging);
-                return Ok(PartitionRead::nothing(marks, from.offset, diverging));
+        self.with(|inner, effects| {
+            let read = Partition::read_from(inner, from);
+            if let Err(PartitionError::Read(ReadError::Io { source, .. })) = &read {
+                tracing::warn!(partition = ?self, error = %source, "records could not be read");
+                let dir = Arc::clone(inner.seat.dir());
+                effects.trouble = Some((dir, DiskTrouble::Read(copy_of(source))));
             }
-            if from.offset < marks.log_start_offset || from.offset > marks.log_end_offset {
-                return Err(ReadError::OffsetOutOfRange {
-                    offset: from.offset,
-                    log_start_offset: marks.log_start_offset,
-                    log_end_offset: marks.log_end_offset,
-                }
-                .into());
+            read
+        })
+    }
+
+    fn read_from(inner: &mut Inner, from: &ReadFrom) -> Result<PartitionRead, PartitionError> {
+        inner.check_epoch(from.current_leader_epoch)?;
+        let marks = inner.marks()?;
+        let log = inner.log()?;
+        if let Some(diverging) = diverging(log, from) {
+            let diverging = Some(diverging);
+            return Ok(PartitionRead::nothing(marks, from.offset, diverging));
+        }
+        if from.offset < marks.log_start_offset || from.offset > marks.log_end_offset {
+            return Err(ReadError::OffsetOutOfRange {
+                offset: from.offset,
+                log_start_offset: marks.log_start_offset,
+                log_end_offset: marks.log_end_offset,
             }
-            let upper = marks.upper(from.isolation);
-            if from.offset >= upper {
-                return Ok(PartitionRead::nothing(marks, from.offset, None));
-            }
-            inner.used = true;
-            let log = inner.log()?;
-            let read = log.read(from.offset, from.max_bytes, upper, from.at_least_one)?;
-            let size_bytes = u64::from(read.size_bytes);
-            Ok(PartitionRead {
-                marks,
-                data: read.data,
-                size_bytes,
-                next_offset: read.next_offset,
-                diverging: None,
-            })
+            .into());
+        }
+        let upper = marks.upper(from.isolation);
+        if from.offset >= upper {
+            return Ok(PartitionRead::nothing(marks, from.offset, None));
+        }
+        inner.used = true;
+        let log = inner.log()?;
+        let read = log.read(from.offset, from.max_bytes, upper, from.at_least_one)?;
+        let size_bytes = u64::from(read.size_bytes);
+        Ok(PartitionRead {
+            marks,
+            data: read.data,
+            size_bytes,
+            next_offset: read.next_offset,
+            diverging: None,
         })
     }
 

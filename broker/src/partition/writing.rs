@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use ottla_protocol::batch::RecordBatch;
 use ottla_protocol::types::Offset;
-use ottla_storage::log::{AppendAt, FlushWork, Log, Origin, ReadError, WriteBack};
+use ottla_storage::log::{
+    AppendAt, AppendError, FlushWork, Log, LogError, Origin, ReadError, WriteBack,
+};
 
 use super::state::{FlushDue, FlushPolicy, Position};
-use super::{Effects, Inner, LogSlot, Partition, PartitionError};
+use super::{DiskTrouble, Effects, Inner, LogSlot, Partition, PartitionError, copy_of};
 use crate::config::{Config, Durability, TopicConfig};
 use crate::purgatory::{LazyWait, ProduceWait};
 
@@ -113,7 +115,12 @@ impl Partition {
                 origin,
             };
             inner.used = true;
-            let done = inner.log_mut()?.append(batch, &at)?;
+            if let Origin::Client { .. } = origin {
+                inner.admit(&batch)?;
+            }
+            let appended = inner.log_mut()?.append(batch, &at);
+            let done = appended.map_err(|error| self.not_written(inner, error, effects))?;
+            inner.seat.space.took(u64::from(done.size_bytes));
             let end_offset = done.last_offset.next();
             let mut flush = FlushDue::No;
             let records = end_offset - done.base_offset;
@@ -144,6 +151,22 @@ impl Partition {
                 rolled: done.rolled,
             })
         })
+    }
+
+    /// An append failed: the directory is told when its disk is to blame.
+    fn not_written(
+        &self,
+        inner: &Inner,
+        error: AppendError,
+        effects: &mut Effects,
+    ) -> PartitionError {
+        if let AppendError::Log(LogError::Io { path, source }) = &error {
+            tracing::warn!(partition = ?self, %error, "records could not be written");
+            let copy = copy_of(source);
+            let dir = Arc::clone(inner.seat.dir());
+            effects.trouble = Some((dir, DiskTrouble::Written(path.clone(), copy)));
+        }
+        error.into()
     }
 
     /// Raises the log start to `before`, or to the high watermark, and tells where it is then. It
@@ -268,6 +291,16 @@ impl Partition {
 }
 
 impl Inner {
+    /// Whether the directory has room for a batch of a client.
+    fn admit(&mut self, batch: &RecordBatch) -> Result<(), PartitionError> {
+        let refused = self.seat.admit(batch.size_bytes() as u64);
+        if refused.is_err() {
+            let header = *batch.header();
+            self.log_mut()?.refused(&header);
+        }
+        Ok(refused?)
+    }
+
     fn await_commit(&mut self, end_offset: Offset, wait: Arc<ProduceWait>) {
         // A duplicate may wait for an older offset than the newest appended one.
         let at = self

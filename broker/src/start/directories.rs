@@ -90,7 +90,7 @@ fn on_disk(
     };
     for path in &config.log_dirs {
         if path == metadata_path {
-            opened.add(path, &metadata);
+            opened.add(path, &metadata).set_has_metadata();
         } else {
             opened.open(path, &boot::new_ids(chance))?;
         }
@@ -120,10 +120,11 @@ struct Opening {
 }
 
 impl Opening {
-    fn add(&mut self, path: &Path, opened: &layout::LogDir) {
+    fn add(&mut self, path: &Path, opened: &layout::LogDir) -> &LogDir {
         let disk = Arc::clone(&opened.disk) as Arc<dyn Disk>;
         let dir = LogDir::new(shown(path), opened.identity.directory_id, disk);
         self.log_dirs.push(Arc::new(dir));
+        &self.log_dirs[self.log_dirs.len() - 1]
     }
 
     fn open(&mut self, path: &Path, new: &NewIds) -> Result<(), StartError> {

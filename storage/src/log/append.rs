@@ -139,6 +139,11 @@ impl Log {
         })
     }
 
+    /// A batch of a client was refused for want of room: what follows it must not take its place.
+    pub fn refused(&mut self, header: &BatchHeader) {
+        self.unwritten_firsts.note(header, &self.producers);
+    }
+
     fn plan(&self, batch: &mut RecordBatch, at: &AppendAt) -> Result<Plan, AppendError> {
         match at.origin {
             Origin::Replica => self.plan_replicated(batch),
@@ -237,11 +242,26 @@ impl Log {
             return Ok(false);
         }
         self.load_active()?;
+        self.cut_leftovers()?;
         if !self.should_roll(header, now_ms)? {
             return Ok(false);
         }
         self.roll(self.segment_base(header), now_ms)?;
         Ok(true)
+    }
+
+    /// A failed write may have left bytes behind the end that could not be cut off then, on a disk
+    /// that has become read-only for instance.
+    fn cut_leftovers(&mut self) -> Result<(), LogError> {
+        let Some(active) = self.segments.last().filter(|_| self.cut_pending) else {
+            return Ok(());
+        };
+        if let Some(file) = active.open_file() {
+            file.truncate(u64::from(active.size_bytes))
+                .map_err(|error| LogError::io(active.path(&self.dir), error))?;
+        }
+        self.cut_pending = false;
+        Ok(())
     }
 
     /// A new segment starts at the log end, so that recovery can tell a lost segment from none,
@@ -296,6 +316,7 @@ impl Log {
 
     /// Seals the active segment and starts a new one.
     pub(super) fn roll(&mut self, base_offset: Offset, now_ms: i64) -> Result<(), LogError> {
+        self.cut_leftovers()?;
         self.add_segment(base_offset, now_ms)?;
         let sealed = self.segments.len() - 2;
         let sealed = &mut self.segments[sealed];
@@ -360,9 +381,8 @@ impl Log {
             return Ok(position);
         };
         active.forget_reserve();
-        if file.truncate(start).is_err() {
-            self.poisoned = true;
-        }
+        // What may lie behind the end must be gone before the next write, however long that takes.
+        self.cut_pending = file.truncate(start).is_err();
         Err(LogError::io(
             self.segments[self.segments.len() - 1].path(&self.dir),
             error,

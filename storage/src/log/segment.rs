@@ -379,12 +379,17 @@ impl Segment {
             true => most,
             false => (self.reserved_bytes.max(u64::from(self.size_bytes)) + step).clamp(end, most),
         };
-        match file.preallocate(target) {
+        let reserved = match file.preallocate(target) {
             // A file system that cannot reserve is not an error; the write will tell.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-            other => other?,
-        }
-        self.reserved_bytes = target;
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => target,
+            // Nearly full: no more than is needed now.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && target > end => {
+                file.preallocate(end)?;
+                end
+            }
+            other => other.map(|()| target)?,
+        };
+        self.reserved_bytes = reserved;
         Ok(())
     }
 

@@ -104,3 +104,27 @@ fn checkpoint_files_that_cannot_be_written_hold_nothing_up_but_the_checkpoint() 
         assert_eq!(report.checked_batches, 0);
     }
 }
+
+#[test]
+fn what_a_failed_write_left_behind_the_end_is_cut_off_when_the_disk_lets_it() {
+    for seed in 0..50 {
+        let mut world = World::new(seed);
+        for _ in 0..10 {
+            world.append().unwrap();
+        }
+        let cut = Injection::always(Operation::Truncate, InjectedError::ReadOnly);
+        world.disk.inject(cut);
+        let write = Injection::once(Operation::Write, InjectedError::Io);
+        world.disk.inject(write);
+        for attempt in 0..3 {
+            assert!(world.append().is_err(), "seed {seed}, attempt {attempt}");
+            assert!(!world.log().poisoned());
+            world.verify(&format!("seed {seed}, attempt {attempt}"));
+        }
+        world.disk.clear_injections();
+        world.append().unwrap();
+        world.append().unwrap();
+        world.crash(Crash::Process);
+        world.reopen(&format!("seed {seed}, reopened"));
+    }
+}

@@ -22,6 +22,25 @@ pub(super) const KEYS: &[Key] = &[
     )
     .not_empty()
     .sets(|c, v| c.cluster_id = v.text_or_none()),
+    long(
+        "ottla.disk.reject.free.bytes",
+        "-1",
+        "Free bytes of a log directory's disk below which records and new topics are refused, while \
+         reads, deletions and offset commits go on; 0 for never, -1 for 3 percent of the disk, but \
+         at most 1 GiB.",
+    )
+    .at_least(-1)
+    .cluster_wide()
+    .sets(|c, v| c.disk_marks.reject_bytes = u64::try_from(v.integer()).ok()),
+    long(
+        "ottla.disk.warning.free.bytes",
+        "-1",
+        "Free bytes of a log directory's disk below which the broker warns and retention does not \
+         wait; 0 for never, -1 for 10 percent of the disk, but at most 10 GiB.",
+    )
+    .at_least(-1)
+    .cluster_wide()
+    .sets(|c, v| c.disk_marks.warning_bytes = u64::try_from(v.integer()).ok()),
     text(
         "ottla.durability",
         "commit",
