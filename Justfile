@@ -39,6 +39,10 @@ docs:
 sim *ARGS:
     cargo run --locked --release -p ottla-sim -- {{ARGS}}
 
+# Millions of steps of the random histories of a log: just model 5000 (histories of 400 and 600 steps)
+model SEEDS="2000":
+    SEEDS={{SEEDS}} cargo test --locked -p ottla-storage --test log -- random_histories
+
 # Real clients against the built broker; OTTLA_COMPAT_BROKER=host:port points at another broker
 compat *ARGS:
     scripts/compat {{ARGS}}

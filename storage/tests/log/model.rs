@@ -1,28 +1,19 @@
 //! Random histories of everything a log can do, compared with a `Vec` all along.
 
 use ottla_protocol::types::Offset;
-use ottla_storage::disk::memory::Crash;
 use ottla_storage::log::Retention;
 use rand::Rng;
 
+use super::seeds::{any_crash, seeds};
 use super::world::{World, bytes_of};
 
-/// Histories and steps of each; `SEED=n` starts at that one, `SEEDS=n` runs so many.
+/// Histories, and steps of each.
 const SEEDS: u64 = 400;
 const STEPS: usize = 600;
 
 #[test]
 fn random_histories_with_rolls_truncations_restarts_and_crashes_match_the_model() {
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|number| number.parse::<u64>().unwrap())
-    };
-    let seeds = match number("SEED") {
-        Some(seed) => seed..seed + number("SEEDS").unwrap_or(1),
-        None => 0..number("SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         let mut world = World::new(seed);
         for step in 0..STEPS {
             let context = format!("seed {seed} step {step}");
@@ -88,13 +79,7 @@ fn random_step(world: &mut World, context: &str) {
         }
         987..989 => world.verify(context),
         _ => {
-            let crash = match world.rng.random_range(0..4) {
-                0 => Crash::Process,
-                1 => Crash::PowerLossOfAllUnsynced,
-                _ => Crash::PowerLoss {
-                    seed: world.rng.random(),
-                },
-            };
+            let crash = any_crash(&mut world.rng);
             world.crash(crash);
             world.reopen(&format!("{context} {crash:?}"));
             world.bump_epoch();
