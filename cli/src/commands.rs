@@ -10,6 +10,7 @@ pub(crate) mod server;
 pub(crate) mod topic;
 
 use ottla_protocol::messages::{self as api, StrBytes};
+use regex::Regex;
 
 use crate::fault::{Exit, Fault, Outcome};
 use crate::output::say;
@@ -24,6 +25,19 @@ pub(crate) fn said(message: Option<&StrBytes>) -> Option<&str> {
 /// The name of a topic in a metadata reply.
 pub(crate) fn name_of(topic: &api::metadata_response::MetadataResponseTopic) -> &str {
     topic.name.as_ref().map_or("", |name| name.0.as_str())
+}
+
+/// Whether a whole name matches one of these regular expressions.
+pub(crate) fn whole_names(expressions: &[String]) -> Outcome<impl Fn(&str) -> bool + use<>> {
+    let mut patterns = Vec::new();
+    for expression in expressions {
+        let pattern = Regex::new(&format!("^(?:{expression})$")).map_err(|error| {
+            Fault::usage(format!("\"{expression}\" is not a regular expression"))
+                .why(error.to_string())
+        })?;
+        patterns.push(pattern);
+    }
+    Ok(move |name: &str| patterns.iter().any(|pattern| pattern.is_match(name)))
 }
 
 /// The first failure; where others succeeded, the exit code says that it was partial.

@@ -15,10 +15,10 @@ mod seek;
 mod view;
 
 use clap::Subcommand;
-use regex::Regex;
 
 use crate::arguments::ClientArgs;
 use crate::client::Cluster;
+use crate::commands::whole_names;
 use crate::fault::{Exit, Fault, Outcome};
 
 #[derive(Debug, Subcommand)]
@@ -73,19 +73,10 @@ fn resolve(cluster: &mut Cluster, names: &[String], regex: bool) -> Outcome<Vec<
     if !regex {
         return Ok(names.to_vec());
     }
-    let mut patterns = Vec::new();
-    for name in names {
-        patterns.push(Regex::new(&format!("^(?:{name})$")).map_err(|error| {
-            Fault::usage(format!("\"{name}\" is not a regular expression")).why(error.to_string())
-        })?);
-    }
+    let matches = whole_names(names)?;
     let all = cluster.list_groups(&[], &[])?;
-    let matches = |name: &str| patterns.iter().any(|pattern| pattern.is_match(name));
-    let found: Vec<String> = all
-        .into_iter()
-        .map(|listed| listed.group)
-        .filter(|name| matches(name))
-        .collect();
+    let all = all.into_iter().map(|listed| listed.group);
+    let found: Vec<String> = all.filter(|name| matches(name)).collect();
     if found.is_empty() {
         return Err(Fault::new("E1209", Exit::NotFound, "no group matches"));
     }

@@ -11,12 +11,11 @@ mod trim;
 pub(crate) use describe::offsets_of;
 
 use clap::Subcommand;
-use regex::Regex;
 
 use crate::arguments::ClientArgs;
 use crate::client::Cluster;
-use crate::commands::name_of;
-use crate::fault::{Fault, Outcome};
+use crate::commands::{name_of, whole_names};
+use crate::fault::Outcome;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicCommand {
@@ -60,19 +59,11 @@ fn resolve(cluster: &mut Cluster, names: &[String], regex: bool) -> Outcome<Vec<
     if !regex {
         return Ok(names.to_vec());
     }
-    let mut patterns = Vec::new();
-    for name in names {
-        patterns.push(Regex::new(&format!("^(?:{name})$")).map_err(|error| {
-            Fault::usage(format!("\"{name}\" is not a regular expression")).why(error.to_string())
-        })?);
-    }
+    let matches = whole_names(names)?;
     let all = cluster.metadata(None, false)?;
-    let matches = |name: &str| patterns.iter().any(|pattern| pattern.is_match(name));
+    let all = all.topics.iter().map(name_of);
     Ok(all
-        .topics
-        .iter()
-        .map(name_of)
-        .filter(|n| matches(n))
+        .filter(|name| matches(name))
         .map(str::to_owned)
         .collect())
 }

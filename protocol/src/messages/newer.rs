@@ -20,6 +20,7 @@ use crate::wire::{Reader, put_array_len, put_null_array};
 pub mod add_raft_voter_request;
 pub mod describe_log_dirs_request;
 pub mod describe_log_dirs_response;
+mod named_topic;
 pub mod offset_commit_request;
 pub mod offset_commit_response;
 pub mod offset_fetch_request;

@@ -2,21 +2,17 @@
 
 use anyhow::Result;
 use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::GroupId;
 pub use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
-use kafka_protocol::messages::{GroupId, TopicName};
 use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Message, Request, StrBytes, VersionRange,
 };
-use uuid::Uuid;
 
+use super::named_topic::NamedTopic;
 use super::offset_commit_response::OffsetCommitResponse;
-use super::{Body, absent, known, message, put_array, put_parts, setters};
+use super::{Body, absent, known, message, put_array, setters};
 use crate::wire::{put_no_tags, put_nullable_string, put_string};
-
-/// The last version of the parts that are kafka-protocol's.
-const PARTS: i16 = 9;
-const TOPIC_IDS_FROM: i16 = 10;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct OffsetCommitRequest {
@@ -30,14 +26,7 @@ pub struct OffsetCommitRequest {
     pub topics: Vec<OffsetCommitRequestTopic>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct OffsetCommitRequestTopic {
-    /// Until version 9.
-    pub name: TopicName,
-    /// From version 10.
-    pub topic_id: Uuid,
-    pub partitions: Vec<OffsetCommitRequestPartition>,
-}
+pub type OffsetCommitRequestTopic = NamedTopic<OffsetCommitRequestPartition>;
 
 setters!(OffsetCommitRequest {
     with_group_id group_id: GroupId,
@@ -46,12 +35,6 @@ setters!(OffsetCommitRequest {
     with_group_instance_id group_instance_id: Option<StrBytes>,
     with_retention_time_ms retention_time_ms: i64,
     with_topics topics: Vec<OffsetCommitRequestTopic>,
-});
-
-setters!(OffsetCommitRequestTopic {
-    with_name name: TopicName,
-    with_topic_id topic_id: Uuid,
-    with_partitions partitions: Vec<OffsetCommitRequestPartition>,
 });
 
 message!(OffsetCommitRequest, 2 - 10, flexible from 8, header 1);
@@ -107,29 +90,6 @@ impl OffsetCommitRequest {
         put_array(out, flexible, &self.topics, |out, topic| {
             topic.write(out, flexible, version)
         })?;
-        put_no_tags(out, flexible);
-        Ok(())
-    }
-}
-
-impl OffsetCommitRequestTopic {
-    fn read(body: &mut Body, version: i16) -> Result<OffsetCommitRequestTopic> {
-        let mut topic = OffsetCommitRequestTopic::default();
-        match version {
-            TOPIC_IDS_FROM.. => topic.topic_id = body.uuid()?,
-            _ => topic.name = TopicName(body.string()?),
-        }
-        topic.partitions = body.array(|body| body.part(version.min(PARTS)))?;
-        body.tags()?;
-        Ok(topic)
-    }
-
-    fn write(&self, out: &mut BytesMut, flexible: bool, version: i16) -> Result<()> {
-        match version {
-            TOPIC_IDS_FROM.. => out.put_slice(self.topic_id.as_bytes()),
-            _ => put_string(out, flexible, &self.name),
-        }
-        put_parts(out, flexible, &self.partitions, version.min(PARTS))?;
         put_no_tags(out, flexible);
         Ok(())
     }

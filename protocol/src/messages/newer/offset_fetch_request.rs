@@ -10,6 +10,7 @@ use kafka_protocol::protocol::{
 };
 use uuid::Uuid;
 
+use super::named_topic::{put_name, read_name};
 use super::offset_fetch_response::OffsetFetchResponse;
 use super::{Body, absent, known, message, put_array, put_nullable_array, setters};
 use crate::wire::{put_no_tags, put_nullable_string, put_string};
@@ -18,7 +19,6 @@ const ALL_TOPICS_FROM: i16 = 2;
 const REQUIRE_STABLE_FROM: i16 = 7;
 const GROUPS_FROM: i16 = 8;
 const MEMBERS_FROM: i16 = 9;
-const TOPIC_IDS_FROM: i16 = 10;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct OffsetFetchRequest {
@@ -175,21 +175,18 @@ impl OffsetFetchRequestGroup {
 
 impl OffsetFetchRequestTopics {
     fn read(body: &mut Body, version: i16) -> Result<OffsetFetchRequestTopics> {
-        let mut topic = OffsetFetchRequestTopics::default();
-        match version {
-            TOPIC_IDS_FROM.. => topic.topic_id = body.uuid()?,
-            _ => topic.name = TopicName(body.string()?),
-        }
-        topic.partition_indexes = body.array(|body| Ok(body.i32()?))?;
+        let (name, topic_id) = read_name(body, version)?;
+        let partition_indexes = body.array(|body| Ok(body.i32()?))?;
         body.tags()?;
-        Ok(topic)
+        Ok(OffsetFetchRequestTopics {
+            name,
+            topic_id,
+            partition_indexes,
+        })
     }
 
     fn write(&self, out: &mut BytesMut, flexible: bool, version: i16) -> Result<()> {
-        match version {
-            TOPIC_IDS_FROM.. => out.put_slice(self.topic_id.as_bytes()),
-            _ => put_string(out, flexible, &self.name),
-        }
+        put_name(out, flexible, version, &self.name, self.topic_id);
         put_array(out, flexible, &self.partition_indexes, |out, index| {
             out.put_i32(*index);
             Ok(())

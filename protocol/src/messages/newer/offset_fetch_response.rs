@@ -2,23 +2,20 @@
 
 use anyhow::Result;
 use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::GroupId;
 pub use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
 };
-use kafka_protocol::messages::{GroupId, TopicName};
 use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, VersionRange};
-use uuid::Uuid;
 
+use super::named_topic::NamedTopic;
 use super::{Body, absent, known, message, put_array, put_parts, setters};
 use crate::wire::{put_no_tags, put_string};
 
-/// The last version of the parts that are kafka-protocol's.
-const PARTS: i16 = 9;
 const ERROR_FROM: i16 = 2;
 const THROTTLE_FROM: i16 = 3;
 const GROUPS_FROM: i16 = 8;
-const TOPIC_IDS_FROM: i16 = 10;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OffsetFetchResponse {
@@ -39,14 +36,7 @@ pub struct OffsetFetchResponseGroup {
     pub error_code: i16,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct OffsetFetchResponseTopics {
-    /// Until version 9.
-    pub name: TopicName,
-    /// From version 10.
-    pub topic_id: Uuid,
-    pub partitions: Vec<OffsetFetchResponsePartitions>,
-}
+pub type OffsetFetchResponseTopics = NamedTopic<OffsetFetchResponsePartitions>;
 
 setters!(OffsetFetchResponse {
     with_throttle_time_ms throttle_time_ms: i32,
@@ -59,12 +49,6 @@ setters!(OffsetFetchResponseGroup {
     with_group_id group_id: GroupId,
     with_topics topics: Vec<OffsetFetchResponseTopics>,
     with_error_code error_code: i16,
-});
-
-setters!(OffsetFetchResponseTopics {
-    with_name name: TopicName,
-    with_topic_id topic_id: Uuid,
-    with_partitions partitions: Vec<OffsetFetchResponsePartitions>,
 });
 
 message!(OffsetFetchResponse, 1 - 10, flexible from 6, header 0);
@@ -125,29 +109,6 @@ impl OffsetFetchResponseGroup {
             topic.write(out, flexible, version)
         })?;
         out.put_i16(self.error_code);
-        put_no_tags(out, flexible);
-        Ok(())
-    }
-}
-
-impl OffsetFetchResponseTopics {
-    fn read(body: &mut Body, version: i16) -> Result<OffsetFetchResponseTopics> {
-        let mut topic = OffsetFetchResponseTopics::default();
-        match version {
-            TOPIC_IDS_FROM.. => topic.topic_id = body.uuid()?,
-            _ => topic.name = TopicName(body.string()?),
-        }
-        topic.partitions = body.array(|body| body.part(version.min(PARTS)))?;
-        body.tags()?;
-        Ok(topic)
-    }
-
-    fn write(&self, out: &mut BytesMut, flexible: bool, version: i16) -> Result<()> {
-        match version {
-            TOPIC_IDS_FROM.. => out.put_slice(self.topic_id.as_bytes()),
-            _ => put_string(out, flexible, &self.name),
-        }
-        put_parts(out, flexible, &self.partitions, version.min(PARTS))?;
         put_no_tags(out, flexible);
         Ok(())
     }
