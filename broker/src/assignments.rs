@@ -198,7 +198,7 @@ fn delete_topic(broker: &Broker, id: TopicId) -> Option<String> {
 }
 
 /// In a failed directory it stays: the next start finds that it belongs to no topic.
-fn remove_log(broker: &Broker, place: &LogDir, name: &TopicPartition) {
+pub fn remove_log(broker: &Broker, place: &LogDir, name: &TopicPartition) {
     let disk = &place.disk;
     let dir = layout::partition_dir(name);
     if !place.is_online() || !disk.exists(&dir).unwrap_or(true) {

@@ -26,6 +26,7 @@ use crate::log_dirs::LogDirs;
 use crate::log_starts::LogStarts;
 use crate::metadata::MetadataCache;
 use crate::metrics::Metrics;
+use crate::mover::Mover;
 use crate::partition::map::PartitionMap;
 use crate::producer_ids::ProducerIds;
 use crate::request_memory::RequestMemory;
@@ -61,6 +62,7 @@ pub struct Broker {
     pub coordinators: Coordinators,
     pub retention: Retention,
     pub cleaner: Cleaner,
+    pub mover: Mover,
     /// What the newest batches of all partitions may take in memory.
     pub tail_budget: Arc<TailBudget>,
     /// What requests that are still arriving may take.
@@ -115,6 +117,7 @@ pub struct Logs<'a> {
     pub metrics: &'a Arc<Metrics>,
     pub log_dirs: &'a LogDirs,
     pub log_starts: &'a LogStarts,
+    pub mover: &'a Mover,
     pub rng: &'a Mutex<StdRng>,
 }
 
@@ -171,6 +174,7 @@ impl Broker {
             coordinators: Coordinators::new(&*seams.clock, seams.images),
             retention: Retention::default(),
             cleaner: Cleaner::default(),
+            mover: Mover::default(),
             tail_budget: TailBudget::new(tail_bytes),
             strangers: Strangers::default(),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),
@@ -252,6 +256,7 @@ impl Broker {
             metrics: &self.metrics,
             log_dirs: &self.log_dirs,
             log_starts: &self.log_starts,
+            mover: &self.mover,
             rng: &self.rng,
         }
     }

@@ -68,6 +68,8 @@ struct Counters {
 #[derive(Default)]
 pub struct Cleaner {
     asked: Mutex<BTreeSet<Id>>,
+    /// A round is under way there.
+    at_work_on: Mutex<Option<Id>>,
     /// Logs that no round gets through, and why.
     uncleanable: Mutex<BTreeMap<Id, String>>,
     counters: Counters,
@@ -175,7 +177,8 @@ impl Cleaner {
 
     /// `None`: not compacted, or nothing that could be done about it.
     fn look(&self, partition: &Arc<Partition>, now_ms: i64) -> Option<Cleanable> {
-        if self.uncleanable.lock().contains_key(&id(partition)) {
+        // What is compacted while it is copied may come back to life in the copy.
+        if self.uncleanable.lock().contains_key(&id(partition)) || partition.is_moving() {
             return None;
         }
         match partition.cleanable(now_ms) {
@@ -190,6 +193,18 @@ impl Cleaner {
 
     /// Rounds until nothing is dirty: more than one when the table of keys is too small.
     fn compact_fully(&self, broker: &Arc<Broker>, partition: &Arc<Partition>, pause: Pause<'_>) {
+        // Before the look whether it is being moved: the mover looks the other way round.
+        *self.at_work_on.lock() = Some(id(partition));
+        self.compact_rounds(broker, partition, pause);
+        *self.at_work_on.lock() = None;
+    }
+
+    /// Whether a round is under way there. A move that began before sees none begin.
+    pub fn is_at_work_on(&self, partition: &Partition) -> bool {
+        *self.at_work_on.lock() == Some(id(partition))
+    }
+
+    fn compact_rounds(&self, broker: &Arc<Broker>, partition: &Arc<Partition>, pause: Pause<'_>) {
         loop {
             let now_ms = broker.clock.wall_ms();
             let Some(cleanable) = self.look(partition, now_ms) else {

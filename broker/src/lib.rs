@@ -28,6 +28,7 @@ pub mod log_starts;
 pub mod logging;
 pub mod metadata;
 pub mod metrics;
+pub mod mover;
 pub mod net;
 pub mod observe;
 pub mod partition;

@@ -51,7 +51,8 @@ pub fn write(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), CheckpointError> 
     let mut written = dir.log_starts.lock();
     let mut now = PartitionOffsets::new();
     for partition in broker.partitions.all() {
-        if !partition.is_in(dir) {
+        let is_coming = partition.future_in(dir).is_some();
+        if !is_coming && !partition.is_in(dir) {
             continue;
         }
         let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
@@ -77,6 +78,21 @@ pub fn write_all(broker: &Broker) -> (Vec<Arc<LogDir>>, Option<CheckpointError>)
         }
     }
     (failed, first)
+}
+
+/// A partition comes from another directory and begins at `start`.
+pub fn put(dir: &LogDir, name: &TopicPartition, start: Offset) -> Result<(), CheckpointError> {
+    let mut written = dir.log_starts.lock();
+    let there = written.get(name).copied().unwrap_or(Offset::ZERO);
+    if there == start {
+        return Ok(());
+    }
+    let mut now = written.clone();
+    match start > Offset::ZERO {
+        true => now.insert(name.clone(), start),
+        false => now.remove(name),
+    };
+    replace(dir, &mut written, now)
 }
 
 /// A partition that has no log yet begins: what the file says of that name was of another.

@@ -13,6 +13,7 @@
 mod compacting;
 mod errors;
 pub mod map;
+mod moving;
 mod reading;
 mod retaining;
 pub mod state;
@@ -31,8 +32,10 @@ use crate::config::TopicConfig;
 use crate::log_dirs::{LogDir, NoRoom, Seat};
 use crate::metrics::PartitionCounters;
 use crate::purgatory::{ProduceWait, Waiter, Watches};
+use moving::Moving;
 use state::{FlushDue, FlushPolicy, PartitionState};
 
+pub use moving::{Copied, FutureSample};
 pub use reading::{Isolation, Marks, PartitionRead, ReadFrom};
 pub use writing::{Appended, Flush, flush_policy};
 
@@ -43,6 +46,8 @@ pub enum PartitionError {
     Offline,
     #[error("this broker no longer hosts the partition")]
     NotHosted,
+    #[error("the partition is changing its log directory; try again")]
+    Moving,
     #[error("the leader epoch {asked} is older than the current one, {current}")]
     FencedLeaderEpoch {
         asked: LeaderEpoch,
@@ -102,6 +107,14 @@ struct Inner {
     log_start_wanted: Offset,
     /// Read or written since the last look for idle partitions.
     used: bool,
+    /// On its way to another directory.
+    moving: Option<Moving>,
+    /// The last step of a move is under way: nothing is written or flushed.
+    held: bool,
+    /// A flush was asked for meanwhile.
+    flush_held: bool,
+    /// Flushes and checkpoints that run now.
+    flushing: u32,
     /// Somebody is inside; true for the next one only after a panic.
     busy: bool,
 }
@@ -188,6 +201,10 @@ impl Partition {
             config,
             log_start_wanted: Offset::ZERO,
             used: false,
+            moving: None,
+            held: false,
+            flush_held: false,
+            flushing: 0,
             busy: false,
         };
         Partition {

@@ -15,7 +15,9 @@ use ottla_protocol::types::{Offset, TopicId, TopicPartition};
 use ottla_storage::checkpoint::{self, PartitionOffsets};
 use ottla_storage::disk::Disk;
 use ottla_storage::layout::{self, DirName, LayoutError};
-use ottla_storage::log::{Log, LogError, OpenLog, RecoveryReport};
+use ottla_storage::log::{
+    Log, LogError, OpenLog, RecoveryReport, is_complete_copy, remove_copy_marker,
+};
 use parking_lot::Mutex;
 
 use crate::assignments;
@@ -63,6 +65,15 @@ impl Place {
     }
 }
 
+/// What was found in one directory.
+#[derive(Default)]
+struct Look {
+    files: Checkpoints,
+    folders: Vec<TopicPartition>,
+    /// Names of folders.
+    futures: Vec<String>,
+}
+
 /// What the files of one directory say.
 #[derive(Default)]
 struct Checkpoints {
@@ -85,6 +96,8 @@ pub struct Recovery {
     next_queue: AtomicUsize,
     opened: Mutex<BTreeMap<(TopicId, i32), Arc<Partition>>>,
     topics: Vec<Arc<TopicImage>>,
+    /// Moves to begin anew, and where to.
+    moves: Vec<(TopicPartition, usize)>,
     readiness: Arc<Readiness>,
 }
 
@@ -99,25 +112,31 @@ impl Recovery {
         image: &MetadataImage,
         readiness: Arc<Readiness>,
     ) -> Result<Recovery, RecoveryError> {
-        let (mut checkpoints, mut found) = (Vec::new(), Found::new());
+        let (mut checkpoints, mut found, mut futures) = (Vec::new(), Found::new(), Vec::new());
         for (number, dir) in broker.log_dirs.iter().enumerate() {
             let read = match dir.is_online() {
                 true => look_at(broker, image, dir),
-                false => Ok((Checkpoints::default(), Vec::new())),
+                false => Ok(Look::default()),
             };
-            let (files, folders) = match read {
+            let look = match read {
                 Ok(read) => read,
                 Err(error) if broker.log_dirs.online().count() > 1 => {
                     dir.fail(error.to_string());
-                    (Checkpoints::default(), Vec::new())
+                    Look::default()
                 }
                 Err(error) => return Err(error),
             };
-            checkpoints.push(files);
-            for name in folders {
+            checkpoints.push(look.files);
+            for name in look.folders {
                 found.entry(name).or_default().push(number);
             }
+            futures.extend(look.futures.into_iter().map(|folder| (number, folder)));
         }
+        let mut moves = Vec::new();
+        for (number, folder) in futures {
+            moves.extend(interrupted(broker, image, &mut found, (number, &folder)));
+        }
+        settle_twins(broker, &mut found);
         let topics = hosted_topics(broker, image);
         let tasks = tasks(broker, image, &topics, &found);
         readiness.logs_to_recover(tasks.iter().map(VecDeque::len).sum::<usize>() as u64);
@@ -129,6 +148,7 @@ impl Recovery {
             next_queue: AtomicUsize::new(0),
             opened: Mutex::new(BTreeMap::new()),
             topics,
+            moves,
             readiness,
         })
     }
@@ -236,6 +256,15 @@ impl Recovery {
             self.broker.partitions.insert(Arc::clone(&hosted));
             self.broker.coordinators.host(&self.broker, &hosted);
         }
+        for (name, number) in self.moves {
+            let partition = self.broker.partitions.get(&name.topic, name.partition);
+            let to = self.broker.log_dirs.iter().nth(number);
+            if let (Some(partition), Some(to)) = (partition, to)
+                && let Err(error) = self.broker.mover.ask(&partition, to)
+            {
+                tracing::warn!(%name, %error, "a move is not begun again");
+            }
+        }
         // What failed meanwhile had no partitions to take offline yet.
         for dir in self.broker.log_dirs.iter().filter(|dir| !dir.is_online()) {
             failures::went_offline(&self.broker, dir);
@@ -286,11 +315,11 @@ fn look_at(
     broker: &Arc<Broker>,
     image: &MetadataImage,
     dir: &Arc<LogDir>,
-) -> Result<(Checkpoints, Vec<TopicPartition>), RecoveryError> {
+) -> Result<Look, RecoveryError> {
     let disk = &*dir.disk;
     let clean = layout::take_clean_shutdown(disk)?;
     let synced = !clean && sync_once(disk);
-    let folders = sort_out(broker, image, dir)?;
+    let (folders, futures) = sort_out(broker, image, dir)?;
     let log_starts = read(disk, checkpoint::LOG_START_OFFSETS);
     *dir.log_starts.lock() = log_starts.clone();
     let files = Checkpoints {
@@ -300,7 +329,11 @@ fn look_at(
         log_starts,
         compacted: read(disk, checkpoint::CLEANER_OFFSETS),
     };
-    Ok((files, folders))
+    Ok(Look {
+        files,
+        folders,
+        futures,
+    })
 }
 
 fn hosted_topics(broker: &Broker, image: &MetadataImage) -> Vec<Arc<TopicImage>> {
@@ -379,15 +412,81 @@ fn new_place(log_dirs: &LogDirs) -> Place {
     }
 }
 
+/// What becomes of the copy that a move left behind. Beside its original it is removed, and the
+/// move begins anew. Without one it takes its place if it is complete.
+fn interrupted(
+    broker: &Arc<Broker>,
+    image: &MetadataImage,
+    found: &mut Found,
+    (number, folder): (usize, &str),
+) -> Option<(TopicPartition, usize)> {
+    let dir = broker.log_dirs.iter().nth(number)?;
+    // The name may be cut; the id in it is not.
+    let id = layout::read_partition_metadata(&*dir.disk, folder);
+    let topic = id.ok().flatten().and_then(|id| image.topics.by_id(id));
+    let name = topic.zip(layout::future_index(folder));
+    let name = name.map(|(topic, index)| TopicPartition::new(Arc::clone(&topic.name), index));
+    let has_original = name.as_ref().is_some_and(|name| found.contains_key(name));
+    if has_original || name.is_none() {
+        let (disk, path) = (Arc::clone(&dir.disk), folder.to_owned());
+        broker.flush.push(Job::RemoveDir { disk, path });
+        return name.map(|name| (name, number));
+    }
+    let name = name?;
+    match take_over(&*dir.disk, folder, &layout::partition_dir(&name)) {
+        Ok(true) => {
+            tracing::info!(%name, log_dir = %dir.path, "finished the move of a partition");
+            found.insert(name, vec![number]);
+        }
+        Ok(false) => assignments::set_aside(broker, dir, folder),
+        Err(error) => {
+            tracing::error!(%name, log_dir = %dir.path, %error, "a move could not be finished");
+        }
+    }
+    None
+}
+
+/// A move whose last rename failed leaves the log and, on the disk that failed, a copy with its
+/// name. The copy still has its marker: it goes.
+fn settle_twins(broker: &Arc<Broker>, found: &mut Found) {
+    let dirs: Vec<_> = broker.log_dirs.iter().collect();
+    for (name, numbers) in found.iter_mut().filter(|(_, numbers)| numbers.len() > 1) {
+        let folder = layout::partition_dir(name);
+        let is_copy = |number: &usize| {
+            let disk = &*dirs[*number].disk;
+            is_complete_copy(disk, &folder).unwrap_or(false)
+        };
+        let (copies, logs): (Vec<_>, Vec<_>) = numbers.iter().copied().partition(is_copy);
+        if logs.len() == 1 {
+            for copy in copies {
+                tracing::warn!(%name, log_dir = %dirs[copy].path, "removed the copy of a log");
+                assignments::remove_log(broker, dirs[copy], name);
+            }
+            *numbers = logs;
+        }
+    }
+}
+
+/// False: the copy is not complete.
+fn take_over(disk: &dyn Disk, folder: &str, dir: &str) -> std::io::Result<bool> {
+    if !is_complete_copy(disk, folder)? {
+        return Ok(false);
+    }
+    disk.rename(folder, dir)?;
+    disk.sync_dir("")?;
+    remove_copy_marker(disk, dir)?;
+    Ok(true)
+}
+
 /// Removes what a deletion left behind and puts aside logs of no topic, or of an earlier topic of
-/// the same name; answers what is left.
+/// the same name; answers what is left: partitions, and copies of some on their way here.
 fn sort_out(
     broker: &Arc<Broker>,
     image: &MetadataImage,
     dir: &Arc<LogDir>,
-) -> Result<Vec<TopicPartition>, RecoveryError> {
+) -> Result<(Vec<TopicPartition>, Vec<String>), RecoveryError> {
     let disk = &dir.disk;
-    let mut folders = Vec::new();
+    let (mut folders, mut futures) = (Vec::new(), Vec::new());
     for entry in disk.list("").map_err(RecoveryError::List)? {
         if !entry.is_dir {
             continue;
@@ -401,10 +500,11 @@ fn sort_out(
                 assignments::set_aside(broker, dir, &entry.name);
             }
             DirName::Partition(name) => folders.push(name),
-            DirName::Future | DirName::Stray | DirName::Other => {}
+            DirName::Future => futures.push(entry.name),
+            DirName::Stray | DirName::Other => {}
         }
     }
-    Ok(folders)
+    Ok((folders, futures))
 }
 
 fn belongs(

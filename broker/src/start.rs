@@ -244,6 +244,7 @@ impl Running {
     fn stop_crews(&mut self) {
         // A round of compaction under way is given up: what it has swapped in stays.
         self.broker.cleaner.stop();
+        self.broker.mover.stop();
         self.crews.stop();
     }
 
@@ -414,6 +415,7 @@ struct Crews {
     flushers: Crew,
     housekeeper: Crew,
     cleaner: Crew,
+    mover: Crew,
 }
 
 impl Crews {
@@ -464,6 +466,7 @@ impl Crews {
             flushers,
             housekeeper: Crew::new(),
             cleaner: Crew::new(),
+            mover: Crew::new(),
         })
     }
 
@@ -474,6 +477,7 @@ impl Crews {
         self.housekeeper.stop();
         self.images.stop();
         self.cleaner.stop();
+        self.mover.stop();
     }
 
     /// Those that work on opened logs.
@@ -481,6 +485,7 @@ impl Crews {
         self.housekeeper(broker)?;
         self.images(broker)?;
         self.cleaner(broker)?;
+        self.mover(broker)?;
         self.groups(broker)
     }
 
@@ -526,6 +531,21 @@ impl Crews {
         self.cleaner
             .add("cleaner", work)
             .map_err(StartError::Threads)
+    }
+
+    /// Moves of partitions between directories; asleep without any.
+    fn mover(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        if !broker.log_dirs.are_several() {
+            return Ok(());
+        }
+        let bell = self.mover.bell();
+        broker.mover.on_wish(move || bell.ring());
+        let broker = Arc::clone(broker);
+        let work = move || {
+            let mut pause = |wait| threads::pause(wait, || broker.cleaner.is_stopping());
+            Some(broker.mover.run(&broker, &mut pause))
+        };
+        self.mover.add("mover", work).map_err(StartError::Threads)
     }
 
     fn housekeeper(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {

@@ -4,11 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ottla_broker::broker::Broker;
 use ottla_broker::config::Config;
 use ottla_broker::start::{Running, StartError, Storage};
-use ottla_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+use ottla_protocol::messages::alter_replica_log_dirs_request::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic,
+};
+use ottla_protocol::messages::{
+    AlterReplicaLogDirsRequest, DescribeLogDirsRequest, DescribeLogDirsResponse, StrBytes,
+};
 use ottla_storage::layout::LayoutError;
 
 #[path = "support/client.rs"]
@@ -17,6 +24,7 @@ mod client;
 use client::Client;
 
 const STORAGE_ERROR: i16 = 56;
+const NOT_LEADER: i16 = 6;
 
 /// Directories `0`, `1`, ... of one broker.
 struct World {
@@ -306,5 +314,120 @@ fn a_partition_found_twice_is_offline_until_somebody_decides() {
     let running = world.start();
     let mut client = Client::connect(&running);
     assert_eq!(client.read_all("t", 0), one("x"));
+    drop(running);
+}
+
+fn move_to(client: &mut Client, partition: i32, dir: &Path) -> i16 {
+    let topic = AlterReplicaLogDirTopic::default()
+        .with_name(client::topic_name("t"))
+        .with_partitions(vec![partition]);
+    let path = StrBytes::from_string(dir.display().to_string());
+    let dir = AlterReplicaLogDir::default()
+        .with_path(path)
+        .with_topics(vec![topic]);
+    let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]);
+    client.call(2, &request).results[0].partitions[0].error_code
+}
+
+/// Waits until a directory has the partition and no copy is on its way.
+fn wait_until_in(client: &mut Client, name: &str, partition: i32) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let response = described(client);
+        let mut places = Vec::new();
+        for dir in &response.results {
+            let here = dir.topics.iter().flat_map(|topic| &topic.partitions);
+            let here = here.filter(|one| one.partition_index == partition);
+            let file_name = Path::new(&*dir.log_dir).file_name().unwrap();
+            let file_name = file_name.to_str().unwrap().to_owned();
+            places.extend(here.map(|one| (file_name.clone(), one.is_future_key)));
+        }
+        if places == [(name.to_owned(), false)] {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{places:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_partition_moves_to_and_fro_under_a_producer_and_loses_nothing() {
+    let world = World::new(&["a", "b"]);
+    let running = world.start();
+    let address = running.kafka_addresses()[0].1;
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 1);
+    let done = AtomicBool::new(false);
+    let (mut refused, mut expected) = (0, Vec::new());
+    std::thread::scope(|scope| {
+        let producing = scope.spawn(|| {
+            let (mut client, mut acknowledged) = (Client::connect_to(address), Vec::new());
+            let mut refused = 0;
+            while !done.load(Ordering::Relaxed) {
+                let value = format!("{}-{}", acknowledged.len(), "x".repeat(3_000));
+                match client.try_produce("t", 0, &one(&value)) {
+                    (0, offset) => {
+                        assert_eq!(offset, acknowledged.len() as i64);
+                        acknowledged.push(value);
+                    }
+                    (NOT_LEADER, _) => refused += 1,
+                    (other, _) => panic!("error {other}"),
+                }
+            }
+            (refused, acknowledged)
+        });
+        for round in 0..6 {
+            std::thread::sleep(Duration::from_millis(150));
+            let to = if round % 2 == 0 { "b" } else { "a" };
+            assert_eq!(move_to(&mut client, 0, &world.path(to)), 0);
+            wait_until_in(&mut client, to, 0);
+        }
+        done.store(true, Ordering::Relaxed);
+        (refused, expected) = producing.join().unwrap();
+    });
+    assert!(
+        expected.len() > 20,
+        "{} records, {refused} retries",
+        expected.len()
+    );
+    assert_eq!(client.read_all("t", 0), expected);
+    drop(running);
+    // As after a crash.
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    assert_eq!(client.read_all("t", 0), expected);
+    assert_eq!(world.folders("a", "t"), ["t-0"]);
+    assert_eq!(world.folders("b", "t"), Vec::<String>::new());
+    running.stop().unwrap();
+}
+
+#[test]
+fn the_told_sizes_are_those_of_the_files() {
+    let world = World::new(&["a", "b"]);
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 3);
+    for partition in 0..3 {
+        for _ in 0..=partition {
+            client.produce("t", partition, &one(&"y".repeat(10_000)));
+        }
+    }
+    let response = described(&mut client);
+    let mut seen = 0;
+    for dir in &response.results {
+        assert!(dir.total_bytes > 0 && dir.usable_bytes > 0);
+        for partition in dir.topics.iter().flat_map(|topic| &topic.partitions) {
+            let folder = format!("t-{}", partition.partition_index);
+            let entries = std::fs::read_dir(Path::new(&*dir.log_dir).join(folder)).unwrap();
+            let logs = entries
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|end| end == "log"));
+            let bytes: u64 = logs.map(|path| path.metadata().unwrap().len()).sum();
+            assert_eq!(partition.partition_size as u64, bytes);
+            assert_eq!(partition.offset_lag, 0);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3);
     drop(running);
 }

@@ -121,6 +121,22 @@ pub fn deleted_dir(partition: &TopicPartition, unique: Uuid) -> String {
     format!("{}{suffix}", topic.get(..len).unwrap_or_default())
 }
 
+/// Where the copy of a partition is made that is on its way from another log directory; Kafka's
+/// name, shortened as that of [`deleted_dir`].
+pub fn future_dir(partition: &TopicPartition, unique: Uuid) -> String {
+    let suffix = format!("-{}.{}-future", partition.partition, unique.simple());
+    let topic = &*partition.topic;
+    let len = topic.len().min(NAME_SIZE_BYTES_MAX - suffix.len());
+    format!("{}{suffix}", topic.get(..len).unwrap_or_default())
+}
+
+/// The partition's number in a name of [`future_dir`]; the topic may be cut.
+pub fn future_index(name: &str) -> Option<i32> {
+    let (partition, _) = name.strip_suffix("-future")?.rsplit_once('.')?;
+    let (_, digits) = partition.rsplit_once('-')?;
+    digits.parse().ok().filter(|index| *index >= 0)
+}
+
 pub fn parse_dir(name: &str) -> DirName {
     if let Some(partition) = parse_partition(name) {
         return DirName::Partition(partition);

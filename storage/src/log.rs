@@ -34,6 +34,7 @@ mod append;
 mod checkpoint;
 pub mod compact;
 mod control;
+mod copy;
 mod epochs;
 mod error;
 mod index;
@@ -57,6 +58,7 @@ mod tests;
 
 pub use append::{AppendAt, Appended, Origin, WriteBack};
 pub use checkpoint::FlushWork;
+pub use copy::{is_complete_copy, remove_copy_marker};
 pub use epochs::EpochHistory;
 pub use error::{AppendError, Fault, InvalidRecord, LogError, ReadError};
 pub use index::AbortedTransaction;

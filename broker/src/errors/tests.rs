@@ -137,6 +137,7 @@ fn record_rows(rows: &mut Vec<(Box<dyn ToErrorCode>, ErrorCode)>) {
     }
     rows! {
         PartitionError::Offline => KAFKA_STORAGE_ERROR;
+        PartitionError::Moving => NOT_LEADER_OR_FOLLOWER;
         PartitionError::NotHosted => NOT_LEADER_OR_FOLLOWER;
         PartitionError::FencedLeaderEpoch { asked, current } => FENCED_LEADER_EPOCH;
         PartitionError::UnknownLeaderEpoch { asked: current, current: asked }

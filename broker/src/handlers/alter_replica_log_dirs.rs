@@ -1,6 +1,5 @@
-//! AlterReplicaLogDirs: moves replicas between the directories of this broker. All of them live in
-//! the first; asking for that one is granted, another one of ours is refused, an unknown one is not
-//! found.
+//! AlterReplicaLogDirs: moves replicas between the directories of this broker. The answer says that
+//! the move was begun; DescribeLogDirs shows how far it has come.
 
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::alter_replica_log_dirs_request::AlterReplicaLogDir;
@@ -11,6 +10,8 @@ use ottla_protocol::messages::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsRe
 
 use crate::broker::Logs;
 use crate::context::RequestContext;
+use crate::errors::ToErrorCode;
+use crate::partition::PartitionError;
 use crate::reply::Reply;
 
 pub fn handle(
@@ -37,11 +38,19 @@ pub fn handle(
 }
 
 fn decide(logs: &Logs<'_>, dir: &AlterReplicaLogDir, topic: &str, partition: i32) -> ErrorCode {
-    let ours = logs.log_dirs.by_path(&dir.path);
-    match (ours, logs.partitions.get(topic, partition)) {
-        (None, _) => ErrorCode::LOG_DIR_NOT_FOUND,
-        (Some(_), None) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        (Some(dir), Some(partition)) if partition.is_in(dir) => ErrorCode::NONE,
-        (Some(_), Some(_)) => ErrorCode::UNSUPPORTED_VERSION,
+    let Some(dir) = logs.log_dirs.by_path(&dir.path) else {
+        return ErrorCode::LOG_DIR_NOT_FOUND;
+    };
+    if !dir.is_online() {
+        return ErrorCode::KAFKA_STORAGE_ERROR;
+    }
+    let Some(partition) = logs.partitions.get(topic, partition) else {
+        return ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    };
+    match logs.mover.ask(&partition, dir) {
+        Ok(()) => ErrorCode::NONE,
+        // As Kafka tells it here.
+        Err(PartitionError::NotHosted | PartitionError::Moving) => ErrorCode::REPLICA_NOT_AVAILABLE,
+        Err(error) => error.error_code(),
     }
 }

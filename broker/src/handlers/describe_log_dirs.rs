@@ -70,9 +70,9 @@ fn told(dir: &Arc<LogDir>, topic: &HostedTopic, asked: &Asked) -> Option<Describ
         Some(asked) => Some(asked.get(&*topic.name)?),
         None => None,
     };
-    let hosted = topic.partitions.iter().flatten().filter(|p| p.is_in(dir));
+    let hosted = topic.partitions.iter().flatten();
     let wanted = hosted.filter(|p| wanted.is_none_or(|wanted| wanted.contains(&p.index)));
-    let partitions: Vec<_> = wanted.map(|partition| told_partition(partition)).collect();
+    let partitions: Vec<_> = wanted.filter_map(|one| told_partition(dir, one)).collect();
     (!partitions.is_empty()).then(|| {
         DescribeLogDirsTopic::default()
             .with_name(wire_name(&topic.name))
@@ -80,10 +80,19 @@ fn told(dir: &Arc<LogDir>, topic: &HostedTopic, asked: &Asked) -> Option<Describ
     })
 }
 
-fn told_partition(partition: &Partition) -> DescribeLogDirsPartition {
-    DescribeLogDirsPartition::default()
-        .with_partition_index(partition.index)
-        .with_partition_size(i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX))
+/// The partition, or its copy on the way there, if one of them is in the directory.
+fn told_partition(dir: &Arc<LogDir>, partition: &Partition) -> Option<DescribeLogDirsPartition> {
+    let size = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let told = DescribeLogDirsPartition::default().with_partition_index(partition.index);
+    if partition.is_in(dir) {
+        return Some(told.with_partition_size(size(partition.size_bytes())));
+    }
+    let future = partition.future_in(dir)?;
+    Some(
+        told.with_partition_size(size(future.size_bytes))
+            .with_offset_lag(future.lag)
+            .with_is_future_key(true),
+    )
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ use crate::flusher::Job;
 use crate::log_dirs::{LogDir, LogDirs};
 use crate::partition::PartitionError;
 use crate::purgatory::ConnectionSignal;
+use crate::recovery::Recovery;
 use crate::reply::{Answer, Parked, Reply};
 
 /// Decides and applies at once, in the caller's thread.
@@ -94,6 +95,7 @@ fn core(
     config: Arc<Config>,
     controller: Arc<InlineController>,
     (disks, images): (&[Arc<MemoryDisk>], MemoryStore),
+    image: Arc<MetadataImage>,
 ) -> Arc<Broker> {
     let dirs = disks.iter().zip(0u128..).map(|(disk, n)| {
         let path = match n {
@@ -109,7 +111,7 @@ fn core(
         config,
         clock: Arc::new(RealClock),
         metrics: Arc::default(),
-        image: Arc::new(MetadataImage::empty()),
+        image,
         controller,
         log_dirs: LogDirs::new(dirs),
         images: Some(Arc::new(images)),
@@ -152,7 +154,13 @@ impl TestBroker {
         });
         let disks: Vec<_> = (0..count).map(|_| Arc::new(MemoryDisk::new())).collect();
         let images = MemoryStore::new();
-        let broker = core(config, controller.clone(), (&disks, images.clone()));
+        let nothing = Arc::new(MetadataImage::empty());
+        let broker = core(
+            config,
+            controller.clone(),
+            (&disks, images.clone()),
+            nothing,
+        );
         controller.broker.set(Arc::downgrade(&broker)).unwrap();
         let cluster_id = Arc::from("dGVzdC1jbHVzdGVyLWlkMQ");
         let mut records = bootstrap(&cluster_id);
@@ -167,6 +175,33 @@ impl TestBroker {
             images,
             controller,
             signal,
+            now,
+        }
+    }
+
+    /// A broker that starts on what is on these disks.
+    pub(crate) fn recovered(disks: &[Arc<MemoryDisk>], image: Arc<MetadataImage>) -> TestBroker {
+        let config = Arc::new(Config::from_pairs([("node.id", "1")]).unwrap());
+        let controller = Arc::new(InlineController {
+            broker: OnceLock::new(),
+            rng: Mutex::new(StdRng::seed_from_u64(8)),
+            silent: AtomicBool::new(false),
+        });
+        let images = MemoryStore::new();
+        let seams = (disks, images.clone());
+        let broker = core(config, controller.clone(), seams, Arc::clone(&image));
+        controller.broker.set(Arc::downgrade(&broker)).unwrap();
+        let recovery = Recovery::begin(&broker, &image, Arc::default()).unwrap();
+        while recovery.open_next() {}
+        recovery.finish();
+        let now = broker.clock.now();
+        TestBroker {
+            broker,
+            disk: disks[0].clone(),
+            disks: disks.to_vec(),
+            images,
+            controller,
+            signal: ConnectionSignal::new(|| {}),
             now,
         }
     }

@@ -12,7 +12,7 @@ impl ToErrorCode for PartitionError {
         match self {
             PartitionError::Offline => ErrorCode::KAFKA_STORAGE_ERROR,
             PartitionError::NoRoom(error) => error.error_code(),
-            PartitionError::NotHosted => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            PartitionError::NotHosted | PartitionError::Moving => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
             PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
             PartitionError::Append(error) => error.error_code(),

@@ -115,6 +115,7 @@ impl Partition {
                 origin,
             };
             inner.used = true;
+            inner.check_not_held()?;
             if let Origin::Client { .. } = origin {
                 inner.admit(&batch)?;
             }
@@ -174,6 +175,7 @@ impl Partition {
     /// crash is for the caller to arrange.
     pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, PartitionError> {
         self.with(|inner, effects| {
+            inner.check_not_held()?;
             let marks = inner.marks()?;
             let before = before.unwrap_or(marks.high_watermark);
             if before < Offset::ZERO || before > marks.high_watermark {
@@ -222,7 +224,12 @@ impl Partition {
     /// Takes the partition from the flush queue. `None` when there is no log to flush any more.
     pub fn begin_flush(&self) -> Option<Flush> {
         self.with(|inner, _| {
+            if inner.held {
+                inner.flush_held = true;
+                return None;
+            }
             let work = inner.log().ok()?.begin_flush();
+            inner.flushing += 1;
             let to = inner.state.flush_begins();
             Some(Flush {
                 work,
@@ -236,6 +243,7 @@ impl Partition {
     /// partition offline: what the disk holds is unknown, and a second sync would hide that.
     pub fn finish_flush(&self, flush: Flush, result: std::io::Result<()>) -> bool {
         self.with(|inner, effects| {
+            inner.flushing = inner.flushing.saturating_sub(1);
             let failed = result.is_err();
             let (to, is_checkpoint) = (flush.to, flush.is_checkpoint);
             let Ok(log) = inner.log_mut() else {
@@ -274,9 +282,16 @@ impl Partition {
 
     fn checkpoint_with(&self, begin: impl FnOnce(&Log) -> FlushWork) -> Option<Flush> {
         self.with(|inner, _| {
+            if inner.held {
+                return None;
+            }
             let work = begin(inner.log().ok()?);
             let to = inner.state.checkpoint_begins();
-            (!work.is_empty()).then_some(Flush {
+            if work.is_empty() {
+                return None;
+            }
+            inner.flushing += 1;
+            Some(Flush {
                 work,
                 to,
                 is_checkpoint: true,

@@ -21,7 +21,7 @@ pub(super) const KEYS: &[Key] = &[
         KeyType::Int,
         "Threads that move replicas between log directories.",
     )
-    .without_effect("replicas are not moved between log directories yet"),
+    .without_effect("one thread moves replicas between log directories"),
     int(
         "num.replica.fetchers",
         "1",
