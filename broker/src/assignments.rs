@@ -11,7 +11,8 @@ use std::time::Instant;
 use ottla_controller::MetadataDelta;
 use ottla_controller::image::{MetadataImage, TopicImage};
 use ottla_controller::record::ConfigResource;
-use ottla_protocol::batch::TimestampType as BatchTimestampType;
+use ottla_protocol::batch::{Compression as BatchCompression, TimestampType as BatchTimestampType};
+use ottla_protocol::record::{Codec, RecordLimits};
 use ottla_protocol::types::{LeaderEpoch, TopicId, TopicPartition};
 use ottla_storage::log::{Log, LogConfig, LogError, Validation};
 use ottla_storage::{checkpoint, layout};
@@ -19,7 +20,7 @@ use rand::Rng;
 use uuid::Uuid;
 
 use crate::broker::Broker;
-use crate::config::{TimestampType, TopicConfig};
+use crate::config::{self, Compression, TimestampType, TopicConfig};
 use crate::flusher::Job;
 use crate::log_dirs::{LogDir, Seat};
 use crate::log_starts;
@@ -262,8 +263,22 @@ fn max_segment_ms(topic: &TopicConfig) -> i64 {
     }
 }
 
+/// The codec that a topic's batches are brought into; `None`: they keep their producer's.
+fn recompression(topic: &TopicConfig) -> Option<Codec> {
+    let (compression, level) = match topic.compression {
+        Compression::Producer => return None,
+        Compression::Uncompressed => (BatchCompression::None, 0),
+        Compression::Gzip => (BatchCompression::Gzip, topic.compression_gzip_level),
+        Compression::Snappy => (BatchCompression::Snappy, 0),
+        Compression::Lz4 => (BatchCompression::Lz4, topic.compression_lz4_level),
+        Compression::Zstd => (BatchCompression::Zstd, topic.compression_zstd_level),
+    };
+    Some(Codec { compression, level })
+}
+
 /// The part of it that the log needs.
 pub fn log_config(broker: &Broker, topic: &TopicConfig) -> LogConfig {
+    let live = broker.live_config();
     LogConfig {
         segment_size_bytes: topic.segment_bytes,
         segment_ms: max_segment_ms(topic),
@@ -277,9 +292,17 @@ pub fn log_config(broker: &Broker, topic: &TopicConfig) -> LogConfig {
         timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
         timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
         preallocate: topic.preallocate,
-        producer_id_expiration_ms: broker.live_config().producer_id_expiration_ms,
+        producer_id_expiration_ms: live.producer_id_expiration_ms,
         compacted: topic.cleanup_policy.compact,
-        validation: Validation::Header,
+        validation: match topic.validation {
+            config::Validation::Header => Validation::Header,
+            config::Validation::Strict => Validation::Strict,
+        },
+        recompression: recompression(topic),
+        record_limits: RecordLimits {
+            plain_bytes: live.decompression_max_bytes,
+            ratio: live.decompression_max_ratio,
+        },
         tail_budget: Arc::clone(&broker.tail_budget),
         ..LogConfig::default()
     }

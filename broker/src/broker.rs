@@ -27,6 +27,7 @@ use crate::log_starts::LogStarts;
 use crate::metadata::MetadataCache;
 use crate::metrics::Metrics;
 use crate::mover::Mover;
+use crate::openers::Openers;
 use crate::partition::map::PartitionMap;
 use crate::producer_ids::ProducerIds;
 use crate::request_memory::RequestMemory;
@@ -55,6 +56,7 @@ pub struct Broker {
     pub controller: Arc<dyn ControllerHandle>,
     pub sessions: FetchSessions,
     pub flush: FlushQueue,
+    pub openers: Openers,
     pub metrics: Arc<Metrics>,
     pub log_dirs: LogDirs,
     pub log_starts: LogStarts,
@@ -167,6 +169,7 @@ impl Broker {
             controller: seams.controller,
             sessions: FetchSessions::new(config.fetch_session_cache_slots),
             flush: FlushQueue::new(Arc::clone(&seams.clock), Arc::clone(&seams.metrics)),
+            openers: Openers::new(Arc::clone(&seams.clock), Arc::clone(&seams.metrics)),
             metrics: seams.metrics,
             log_dirs: seams.log_dirs,
             log_starts: LogStarts::default(),

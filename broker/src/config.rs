@@ -30,7 +30,7 @@ pub use keys::{
 pub use listeners::{HttpListener, Listener, ListenerError, ListenerName, SecurityProtocol};
 pub use notice::Notice;
 pub use source::{Layers, Origin, StaticValue, StaticValues};
-pub use topic::{CleanupPolicy, Compression, Durability, TimestampType, TopicConfig};
+pub use topic::{CleanupPolicy, Compression, Durability, TimestampType, TopicConfig, Validation};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -135,6 +135,10 @@ pub struct Config {
     pub tail_memory_bytes: u64,
     /// Budget of open segment files; 0: derived from the process's descriptor limit.
     pub max_open_files: usize,
+    /// How far any batch may expand when its records are opened.
+    pub decompression_max_bytes: u64,
+    /// How far a larger batch may, per byte of it.
+    pub decompression_max_ratio: u64,
     /// How long a write of durability class `interval` may stay unflushed.
     pub durability_interval_ms: u64,
 
@@ -258,6 +262,8 @@ impl Config {
             io_threads: 0,
             tail_memory_bytes: 0,
             max_open_files: 0,
+            decompression_max_bytes: 0,
+            decompression_max_ratio: 0,
             durability_interval_ms: 0,
             log_format: LogFormat::Auto,
             log_level: String::new(),

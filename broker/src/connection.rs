@@ -115,7 +115,13 @@ impl Connection {
 
     /// False while enough requests are in flight or enough answers wait to be sent.
     pub fn wants_read(&self) -> bool {
-        self.close.is_none() && self.has_room() && !self.input.is_starved()
+        self.close.is_none() && self.has_room() && !self.input.is_starved() && !self.is_held_back()
+    }
+
+    /// The request begun last must get further before the next one may begin.
+    fn is_held_back(&self) -> bool {
+        let last = self.in_flight.back().map(|request| &request.answer);
+        matches!(last, Some(Pending::Parked(parked)) if parked.holds_back())
     }
 
     fn has_room(&self) -> bool {
@@ -144,6 +150,9 @@ impl Connection {
         while self.close.is_none() && self.in_flight.len() < IN_FLIGHT_MAX {
             if self.output_bytes >= OUTPUT_BYTES_MAX {
                 return !self.input.is_empty();
+            }
+            if self.is_held_back() {
+                return false;
             }
             if frames >= FRAMES_PER_CALL || bytes >= BYTES_PER_CALL {
                 return true;

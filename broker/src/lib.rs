@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod mover;
 pub mod net;
 pub mod observe;
+pub mod openers;
 pub mod partition;
 mod producer_ids;
 pub mod purgatory;

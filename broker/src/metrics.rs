@@ -46,6 +46,7 @@ pub struct Metrics {
     sent_bytes: AtomicU64,
     flushes: Histogram,
     flush_failures: AtomicU64,
+    opened: Histogram,
     pub groups: GroupCounters,
     /// Segments and bytes that retention gave up, by reason.
     expired: Mutex<BTreeMap<Reason, (u64, u64)>>,
@@ -62,6 +63,7 @@ impl Default for Metrics {
             sent_bytes: AtomicU64::new(0),
             flushes: Histogram::default(),
             flush_failures: AtomicU64::new(0),
+            opened: Histogram::default(),
             groups: GroupCounters::default(),
             expired: Mutex::default(),
         }
@@ -118,6 +120,11 @@ impl Metrics {
         }
     }
 
+    /// The records of a batch were checked or compressed anew, away from the data path.
+    pub fn opened(&self, took: Duration) {
+        self.opened.record(took);
+    }
+
     /// Segments of one log, each with its bytes, need not be kept any more.
     pub fn expired(&self, segments: &[(Reason, u64)]) {
         let mut expired = self.expired.lock();
@@ -147,6 +154,7 @@ impl Metrics {
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             flushes: self.flushes.snapshot(),
             flush_failures: self.flush_failures.load(Ordering::Relaxed),
+            opened: self.opened.snapshot(),
             groups: self.groups.snapshot(),
             expired: self.expired.lock().clone(),
         }
@@ -165,6 +173,7 @@ pub struct MetricsSnapshot {
     pub sent_bytes: u64,
     pub flushes: HistogramSnapshot,
     pub flush_failures: u64,
+    pub opened: HistogramSnapshot,
     pub groups: GroupCounts,
     pub expired: BTreeMap<Reason, (u64, u64)>,
 }

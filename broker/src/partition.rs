@@ -21,7 +21,7 @@ mod writing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
@@ -84,6 +84,8 @@ pub struct Partition {
     pub index: i32,
     pub counters: PartitionCounters,
     changes: AtomicU64,
+    /// Batches need work before they are appended: known without the lock.
+    opens_records: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -192,6 +194,10 @@ impl Partition {
         state: PartitionState,
         config: Arc<TopicConfig>,
     ) -> Partition {
+        let opens_records = match &slot {
+            LogSlot::Open(log) => log.config().record_work().is_some(),
+            LogSlot::Offline | LogSlot::Closed(_) => false,
+        };
         let inner = Inner {
             slot,
             seat,
@@ -213,6 +219,7 @@ impl Partition {
             index,
             counters: PartitionCounters::default(),
             changes: AtomicU64::new(0),
+            opens_records: AtomicBool::new(opens_records),
             inner: Mutex::new(inner),
         }
     }
@@ -292,6 +299,8 @@ impl Partition {
             let Ok(log) = inner.log_mut() else {
                 return FlushDue::No;
             };
+            let opens_records = log_config.record_work().is_some();
+            self.opens_records.store(opens_records, Ordering::Release);
             log.set_config(log_config);
             let (readable, due) = inner.state.set_policy(policy, now);
             self.became_readable(inner, readable, effects);

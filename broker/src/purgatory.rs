@@ -138,6 +138,11 @@ impl ProduceWait {
         &self.waiter
     }
 
+    /// True when the last one is done.
+    pub fn is_complete(&self) -> bool {
+        self.remaining.load(Ordering::Acquire) == 0
+    }
+
     /// One partition is done, well or badly; the last one fires the request.
     pub fn complete_one(&self) {
         if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -150,19 +155,40 @@ impl ProduceWait {
 /// classes that do not wait never pay for one.
 pub struct LazyWait<'a> {
     signal: &'a Arc<ConnectionSignal>,
+    /// The bell to ring; made when it is needed.
+    waiter: Option<Arc<Waiter>>,
     wait: Option<Arc<ProduceWait>>,
 }
 
 impl<'a> LazyWait<'a> {
     pub fn new(signal: &'a Arc<ConnectionSignal>) -> LazyWait<'a> {
-        LazyWait { signal, wait: None }
+        LazyWait {
+            signal,
+            waiter: None,
+            wait: None,
+        }
+    }
+
+    /// One that rings the bell of a request that has one already.
+    pub fn on(waiter: &'a Arc<Waiter>) -> LazyWait<'a> {
+        LazyWait {
+            waiter: Some(Arc::clone(waiter)),
+            ..LazyWait::new(&waiter.signal)
+        }
+    }
+
+    /// The bell of the request.
+    pub fn waiter(&mut self) -> &Arc<Waiter> {
+        self.waiter.get_or_insert_with(|| Waiter::new(self.signal))
     }
 
     /// The wait, counting one more partition.
     pub fn add_one(&mut self) -> Arc<ProduceWait> {
+        let signal = self.signal;
+        let waiter = self.waiter.get_or_insert_with(|| Waiter::new(signal));
         let wait = self
             .wait
-            .get_or_insert_with(|| ProduceWait::new(Waiter::new(self.signal)));
+            .get_or_insert_with(|| ProduceWait::new(Arc::clone(waiter)));
         wait.add_one();
         Arc::clone(wait)
     }

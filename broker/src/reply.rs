@@ -34,6 +34,11 @@ pub trait Parked<T>: Send {
     /// Called when the waiter fired or the deadline passed. `None`: not yet, keep waiting. Past
     /// the deadline it must answer.
     fn resume(&mut self, now: Instant) -> Option<T>;
+    /// True while no later request of the connection may begin: what this one does with its
+    /// partitions is not done yet, and its client counts on the order.
+    fn holds_back(&self) -> bool {
+        false
+    }
 }
 
 /// One encoded answer as the connection sends it: length prefix, header and body included.
@@ -150,6 +155,10 @@ impl<T, U, F: FnOnce(T) -> U + Send> Parked<U> for Translated<T, F> {
 
     fn deadline(&self) -> Option<Instant> {
         self.inner.deadline()
+    }
+
+    fn holds_back(&self) -> bool {
+        self.inner.holds_back()
     }
 
     fn resume(&mut self, now: Instant) -> Option<U> {

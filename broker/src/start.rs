@@ -413,6 +413,7 @@ struct Crews {
     groups: Crew,
     images: Crew,
     flushers: Crew,
+    openers: Crew,
     housekeeper: Crew,
     cleaner: Crew,
     mover: Crew,
@@ -441,6 +442,7 @@ impl Crews {
                 .add(&format!("flush-{n}"), work)
                 .map_err(StartError::Threads)?;
         }
+        let openers = openers(broker)?;
         let mut controller = Crew::new();
         let bell = controller.bell();
         driver.mailbox().on_post(move || bell.ring());
@@ -464,6 +466,7 @@ impl Crews {
             groups: Crew::new(),
             images: Crew::new(),
             flushers,
+            openers,
             housekeeper: Crew::new(),
             cleaner: Crew::new(),
             mover: Crew::new(),
@@ -473,6 +476,7 @@ impl Crews {
     fn stop(&mut self) {
         self.groups.stop();
         self.controller.stop();
+        self.openers.stop();
         self.flushers.stop();
         self.housekeeper.stop();
         self.images.stop();
@@ -560,8 +564,30 @@ impl Crews {
     }
 }
 
+/// As many as there are cores: codecs need nothing else.
+fn openers(broker: &Arc<Broker>) -> Result<Crew, StartError> {
+    let mut openers = Crew::new();
+    let bell = openers.bell();
+    broker.openers.on_push(move || bell.ring());
+    for n in 0..cores() {
+        let broker = Arc::clone(broker);
+        let work = move || {
+            while broker.openers.run_one() {}
+            Some(broker.clock.now() + LONG)
+        };
+        openers
+            .add(&format!("open-{n}"), work)
+            .map_err(StartError::Threads)?;
+    }
+    Ok(openers)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn data_runtime(config: &Config) -> io::Result<Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let workers = if config.worker_threads == 0 {
         cores
     } else {

@@ -7,6 +7,7 @@
 //! no client would. It ends only processes that it started, and it knows no crate of ours: what it
 //! finds is what a user would find.
 
+pub mod batch;
 pub mod broker;
 pub mod clients;
 pub mod group_wire;

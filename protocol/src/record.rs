@@ -18,8 +18,12 @@ use crate::types::Offset;
 use crate::wire::Reader;
 
 pub(crate) mod codec;
+mod rewrite;
 #[cfg(test)]
 mod tests;
+
+pub use codec::Codec;
+pub use rewrite::{RecordHead, RewriteError, inspect, rewrite};
 
 use codec::Decompressor;
 
@@ -42,7 +46,8 @@ impl Default for RecordLimits {
 }
 
 impl RecordLimits {
-    fn for_compressed(self, len: usize) -> u64 {
+    /// How far so many bytes of compressed records may grow.
+    pub fn for_compressed(self, len: usize) -> u64 {
         self.plain_bytes.max(self.ratio.saturating_mul(len as u64))
     }
 }
@@ -145,7 +150,6 @@ pub struct Records<'a> {
     header: BatchHeader,
     source: Source<'a>,
     codec: Compression,
-    limit_bytes: u64,
     left: i32,
     ended: bool,
     buffer: Vec<u8>,
@@ -169,13 +173,12 @@ impl<'a> Records<'a> {
         }
         let codec = header.compression()?;
         let records = view.records();
-        let limit_bytes = limits.for_compressed(records.len());
         let source = match codec {
             Compression::None => Source::Plain(Reader::new(records)),
             // A batch emptied by compaction has no stream at all.
             _ if records.is_empty() => Source::Plain(Reader::new(records)),
             _ => Source::Stream(
-                Decompressor::new(codec, records, limit_bytes)
+                Decompressor::new(codec, records, limits)
                     .map_err(|_| RecordError::Decompress { codec })?,
             ),
         };
@@ -185,7 +188,6 @@ impl<'a> Records<'a> {
             header,
             source,
             codec,
-            limit_bytes,
             left,
             ended: false,
             buffer,
@@ -224,9 +226,11 @@ impl<'a> Records<'a> {
         let Source::Stream(stream) = &mut self.source else {
             return Ok(());
         };
-        let (codec, limit_bytes) = (self.codec, self.limit_bytes);
+        let codec = self.codec;
         let failed = |stream: &Decompressor<'_>| match stream.exceeded() {
-            true => RecordError::TooLarge { limit_bytes },
+            true => RecordError::TooLarge {
+                limit_bytes: stream.limit_bytes(),
+            },
             false => RecordError::Decompress { codec },
         };
         let mut prefix = [0; 5];

@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ottla_protocol::batch::TimestampType;
+use ottla_protocol::record::{Codec, RecordLimits};
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use parking_lot::Mutex;
 
@@ -43,6 +44,7 @@ mod metadata;
 mod open;
 mod producers;
 mod read;
+mod records;
 mod recover;
 mod report;
 mod retain;
@@ -60,12 +62,15 @@ pub use append::{AppendAt, Appended, Origin, WriteBack};
 pub use checkpoint::FlushWork;
 pub use copy::{is_complete_copy, remove_copy_marker};
 pub use epochs::EpochHistory;
-pub use error::{AppendError, Fault, InvalidRecord, LogError, ReadError};
+pub use error::{
+    AppendError, BadRecord, BadRecords, Fault, InvalidRecord, LogError, ReadError, RecordRule,
+};
 pub use index::AbortedTransaction;
 pub use lookup::TimestampOffset;
 pub use open::OpenLog;
 pub use producers::{ProducerBatch, ProducerEntry, ProducerError, Producers};
 pub use read::LogRead;
+pub use records::RecordWork;
 pub use report::{Damage, DamageKind, RecoveryReport};
 pub use retain::{Expired, OldFiles, Reason, Retention};
 pub use tail::TailBudget;
@@ -103,6 +108,10 @@ pub struct LogConfig {
     pub producer_count_max: usize,
     pub compacted: bool,
     pub validation: Validation,
+    /// The codec that batches of clients are stored in; `None`: the producer's.
+    pub recompression: Option<Codec>,
+    /// How far a batch may expand when it is opened.
+    pub record_limits: RecordLimits,
     /// Shared by the logs of a broker.
     pub tail_budget: Arc<TailBudget>,
 }
@@ -124,6 +133,8 @@ impl Default for LogConfig {
             producer_count_max: 20_000,
             compacted: false,
             validation: Validation::Header,
+            recompression: None,
+            record_limits: RecordLimits::default(),
             tail_budget: TailBudget::new(64 << 20),
         }
     }

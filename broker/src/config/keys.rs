@@ -71,7 +71,6 @@ mod why {
     pub(super) const PURGATORY: &str = "parked requests are forgotten as soon as they are answered";
     pub(super) const RAFT: &str = "the metadata log has its own timing and sizes";
     pub(super) const METRICS: &str = "metrics are served at /metrics and not sampled in windows";
-    pub(super) const RECOMPRESSION: &str = "batches are stored as the producer compressed them";
     pub(super) const JITTER: &str = "rolls are not spread over time yet";
     pub(super) const IN_FLIGHT: &str = "requests in flight are bounded per connection";
     pub(super) const CHECKPOINTS: &str = "start offsets are written together with recovery points";

@@ -46,6 +46,15 @@ pub enum Durability {
     Memory,
 }
 
+/// How much of a batch is looked at before it is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validation {
+    /// Its header and checksum.
+    Header,
+    /// Every record, as Kafka does.
+    Strict,
+}
+
 /// A topic's effective configuration. Units are in the names; limits that may be absent are
 /// options.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +89,7 @@ pub struct TopicConfig {
     pub segment_ms: i64,
     pub unclean_leader_election: bool,
     pub durability: Durability,
+    pub validation: Validation,
 }
 
 impl TopicConfig {
@@ -156,6 +166,7 @@ impl TopicConfig {
             segment_ms: 0,
             unclean_leader_election: false,
             durability: Durability::Commit,
+            validation: Validation::Header,
         }
     }
 }

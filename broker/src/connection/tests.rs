@@ -19,6 +19,7 @@ use ottla_storage::disk::memory::{InjectedError, Injection, Operation};
 use super::*;
 use crate::handlers::testing::TestBroker;
 
+mod opening;
 mod patience;
 mod wire_rules;
 
@@ -437,7 +438,7 @@ fn bad_batches_are_refused_one_by_one() {
         ("null records", None, 87),
         ("empty records", Some(Bytes::new()), 87),
         ("a wrong checksum", with(&|bytes| bytes[70] ^= 1), 2),
-        ("magic 1", with(&|bytes| bytes[16] = 1), 43),
+        ("magic 1", with(&|bytes| bytes[16] = 1), 87),
         ("cut off", with(&|bytes| bytes.truncate(bytes.len() - 1)), 2),
         (
             "two batches",

@@ -9,12 +9,22 @@ use std::sync::Arc;
 
 use ottla_protocol::batch::{BatchError, Compression};
 use ottla_protocol::types::{BrokerId, LeaderEpoch, Offset, TopicId};
-use ottla_storage::log::{AppendError, Fault, InvalidRecord, LogError, ProducerError, ReadError};
+use ottla_storage::log::{
+    AppendError, BadRecords, Fault, InvalidRecord, LogError, ProducerError, ReadError,
+};
 
 use super::*;
 use crate::config::ValueError;
 use crate::config::group::GroupConfigError;
 use crate::partition::PartitionError;
+
+fn bad_records(timestamps: bool) -> Box<BadRecords> {
+    Box::new(BadRecords {
+        total: 1,
+        listed: Vec::new(),
+        timestamps,
+    })
+}
 
 fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
     let name: Arc<str> = Arc::from("t");
@@ -154,9 +164,10 @@ fn record_rows(rows: &mut Vec<(Box<dyn ToErrorCode>, ErrorCode)>) {
         AppendError::InvalidRecord(InvalidRecord::Control) => INVALID_RECORD;
         AppendError::InvalidRecord(InvalidRecord::ControlRecords) => INVALID_RECORD;
         AppendError::InvalidRecord(InvalidRecord::Sequence) => INVALID_RECORD;
-        AppendError::InvalidRecord(InvalidRecord::KeyMissing { index: 3 }) => INVALID_RECORD;
-        AppendError::InvalidRecord(InvalidRecord::OffsetDelta { index: 3, delta: 7 })
-            => INVALID_RECORD;
+        AppendError::RecompressedTooLarge { max_bytes: 1 } => MESSAGE_TOO_LARGE;
+        AppendError::Recompression { codec: Compression::Gzip } => UNKNOWN_SERVER_ERROR;
+        AppendError::BadRecords(bad_records(false)) => INVALID_RECORD;
+        AppendError::BadRecords(bad_records(true)) => INVALID_TIMESTAMP;
         AppendError::InvalidRecord(InvalidRecord::LogAppendTime) => INVALID_TIMESTAMP;
         AppendError::InvalidRecord(InvalidRecord::Codec) => UNSUPPORTED_COMPRESSION_TYPE;
         AppendError::Producer(ProducerError::OutOfOrderSequence { got: 5, last: 3 })
@@ -178,7 +189,7 @@ fn record_rows(rows: &mut Vec<(Box<dyn ToErrorCode>, ErrorCode)>) {
         ReadError::Io { path: path(), source: source() } => KAFKA_STORAGE_ERROR;
         BatchError::Truncated { needed: 61, available: 9 } => CORRUPT_MESSAGE;
         BatchError::Length { batch_length: 5 } => CORRUPT_MESSAGE;
-        BatchError::Magic { magic: 1 } => UNSUPPORTED_FOR_MESSAGE_FORMAT;
+        BatchError::Magic { magic: 1 } => INVALID_RECORD;
         BatchError::Trailing { trailing: 4 } => INVALID_RECORD;
         BatchError::Codec { codec: 7 } => UNSUPPORTED_COMPRESSION_TYPE;
         BatchError::TooLarge => MESSAGE_TOO_LARGE;

@@ -3,9 +3,13 @@
 //! and the topic's durability class say.
 //!
 //! Batches are cut out of the frame without a copy (what is kept of small ones for readers is
-//! copied where it is kept). Errors are per partition; with acks=0 there is nobody to tell, so any
-//! error ends the connection.
+//! copied where it is kept). Where a topic wants the records opened and that may take long, it is
+//! done elsewhere (`produce/opening.rs`) before the batch is appended. Errors are per partition;
+//! with acks=0 there is nobody to tell, so any error ends the connection.
 
+mod opening;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +25,6 @@ use ottla_storage::log::AppendError;
 use super::hosted;
 use super::wire::is_internal;
 use crate::broker::Broker;
-use crate::clock::deadline_after_ms;
 use crate::config::ListenerName;
 use crate::context::RequestContext;
 use crate::errors::ToErrorCode;
@@ -29,8 +32,9 @@ use crate::flusher::Job;
 use crate::metadata::TopicKey;
 use crate::partition::map::HostedTopic;
 use crate::partition::{Appended, Partition, PartitionError};
-use crate::purgatory::{LazyWait, ProduceWait, Waiter};
-use crate::reply::{Answer, CloseReason, Parked, Reply};
+use crate::purgatory::LazyWait;
+use crate::reply::{Answer, CloseReason, Reply};
+use opening::{Opening, ParkedProduce};
 
 /// The first version in which topics are given by id.
 const TOPIC_ID_FROM: i16 = 13;
@@ -46,37 +50,45 @@ pub fn handle(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
             return Reply::Close(CloseReason::BadRequest);
         }
     };
-    let mut wait = LazyWait::new(ctx.signal);
-    let produce = append_all(ctx, &view, body, &mut wait);
-    let wait = wait.finish();
+    let mut waits = Waits {
+        commits: LazyWait::new(ctx.signal),
+        opens: LazyWait::new(ctx.signal),
+    };
+    let produce = append_all(ctx, &view, body, &mut waits);
+    if let Some(opened) = waits.opens.finish() {
+        let _ = waits.commits.finish();
+        let parked = ParkedProduce::opening(produce, opened, view.timeout_ms);
+        return Reply::Parked(Box::new(parked));
+    }
+    let wait = waits.commits.finish();
     if view.acks == 0 {
-        let failed = produce
-            .partitions
-            .iter()
-            .any(|partition| !partition.error.is_ok());
-        return if failed {
-            Reply::Close(CloseReason::ProduceFailedWithoutAcks)
-        } else {
-            Reply::NoReply
+        return match produce.failed() {
+            true => Reply::Close(CloseReason::ProduceFailedWithoutAcks),
+            false => Reply::NoReply,
         };
     }
     match wait {
         None => Reply::Now(produce.write()),
         Some(wait) => {
-            let deadline = deadline_after_ms(ctx.now, view.timeout_ms);
-            Reply::Parked(Box::new(AwaitCommit {
-                produce,
-                wait,
-                deadline,
-            }))
+            let parked = ParkedProduce::committing(produce, wait, ctx.now, view.timeout_ms);
+            Reply::Parked(Box::new(parked))
         }
     }
+}
+
+/// What a request may come to wait for.
+struct Waits<'a> {
+    commits: LazyWait<'a>,
+    /// Batches that are opened elsewhere.
+    opens: LazyWait<'a>,
 }
 
 /// One request on its way: what its topics are and what happened to each partition so far.
 struct Produce {
     broker: Arc<Broker>,
     listener: ListenerName,
+    peer: SocketAddr,
+    acks: i16,
     version: i16,
     correlation_id: i32,
     topics: Vec<(TopicKey, usize)>,
@@ -94,6 +106,8 @@ struct Outcome {
     current_leader: Option<CurrentLeader>,
     /// Not committed yet: the partition and the high watermark that commits the batch.
     awaits: Option<(Arc<Partition>, Offset)>,
+    /// Not appended yet: its records are being opened.
+    opening: Option<Arc<Opening>>,
 }
 
 /// Why a partition's records were refused before its log saw them.
@@ -127,12 +141,14 @@ fn append_all(
     ctx: &RequestContext<'_>,
     view: &ProduceView,
     body: BytesMut,
-    wait: &mut LazyWait<'_>,
+    waits: &mut Waits<'_>,
 ) -> Produce {
     let logs = ctx.broker.logs();
     let mut produce = Produce {
         broker: Arc::clone(ctx.broker),
         listener: ctx.listener.clone(),
+        peer: ctx.peer,
+        acks: view.acks,
         version: ctx.version,
         correlation_id: ctx.correlation_id,
         topics: Vec::with_capacity(view.topics().len()),
@@ -162,8 +178,7 @@ fn append_all(
             let outcome = match hosted::partition(&logs, &key, hosted.as_deref(), asked.index) {
                 Ok(partition) => {
                     let batch = records.take(asked, view.acks);
-                    let wait = (view.acks != 0).then_some(&mut *wait);
-                    append(ctx, &partition, asked.index, batch, now_ms, wait)
+                    produce.take(&partition, asked.index, batch, (ctx.now, now_ms), waits)
                 }
                 Err((error, leader)) => Outcome {
                     current_leader: leader,
@@ -214,73 +229,122 @@ impl Records {
     }
 }
 
-fn append(
-    ctx: &RequestContext<'_>,
-    partition: &Arc<Partition>,
-    index: i32,
-    batch: Result<RecordBatch, Refused>,
-    now_ms: i64,
-    wait: Option<&mut LazyWait<'_>>,
-) -> Outcome {
-    let acks = wait.is_some();
-    let appended = batch
-        .and_then(|batch| Ok(partition.append(batch, ctx.version, (ctx.now, now_ms), wait)?));
-    match appended {
-        Ok(appended) => accepted(ctx, partition, index, appended, acks),
-        Err(refused) => {
-            tracing::debug!(?partition, peer = %ctx.peer, error = %refused, "refused a batch");
-            partition.counters.produce_failed();
-            ctx.broker
-                .metrics
-                .request_error(PRODUCE_KEY, refused.error_code().code());
-            Outcome {
-                record_errors: record_errors(&refused),
-                message: Some(refused.to_string()),
-                ..Outcome::failed(index, refused.error_code())
-            }
+impl Produce {
+    /// Appends one partition's batch, or has its records opened first.
+    fn take(
+        &self,
+        partition: &Arc<Partition>,
+        index: i32,
+        batch: Result<RecordBatch, Refused>,
+        times: (Instant, i64),
+        waits: &mut Waits<'_>,
+    ) -> Outcome {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(refused) => return self.refused(partition, index, &refused),
+        };
+        let Some(work) = partition.record_work() else {
+            let wait = (self.acks != 0).then_some(&mut waits.commits);
+            let appended = partition.append(batch, self.version, times, wait);
+            return self.appended(partition, index, appended);
+        };
+        if work.is_long(&batch) {
+            let wait = waits.opens.add_one();
+            let opening = Opening::begin(self, partition, (work, batch), times.1, wait);
+            return Outcome {
+                opening: Some(opening),
+                ..Outcome::failed(index, ErrorCode::NONE)
+            };
+        }
+        let opened = work.run(batch, self.version, times.1);
+        self.append_opened(partition, index, opened, times, &mut waits.commits)
+    }
+
+    /// The second half: the records are opened.
+    fn append_opened(
+        &self,
+        partition: &Arc<Partition>,
+        index: i32,
+        opened: Result<RecordBatch, AppendError>,
+        times: (Instant, i64),
+        wait: &mut LazyWait<'_>,
+    ) -> Outcome {
+        let wait = (self.acks != 0).then_some(wait);
+        let appended = opened
+            .map_err(PartitionError::from)
+            .and_then(|batch| partition.append_opened(batch, self.version, times, wait));
+        self.appended(partition, index, appended)
+    }
+
+    fn appended(
+        &self,
+        partition: &Arc<Partition>,
+        index: i32,
+        appended: Result<Appended, PartitionError>,
+    ) -> Outcome {
+        match appended {
+            Ok(appended) => self.accepted(partition, index, appended),
+            Err(error) => self.refused(partition, index, &error.into()),
         }
     }
+
+    fn refused(&self, partition: &Arc<Partition>, index: i32, refused: &Refused) -> Outcome {
+        tracing::debug!(?partition, peer = %self.peer, error = %refused, "refused a batch");
+        partition.counters.produce_failed();
+        self.broker
+            .metrics
+            .request_error(PRODUCE_KEY, refused.error_code().code());
+        Outcome {
+            record_errors: record_errors(refused),
+            message: Some(refused.to_string()),
+            ..Outcome::failed(index, refused.error_code())
+        }
+    }
+
+    fn accepted(&self, partition: &Arc<Partition>, index: i32, appended: Appended) -> Outcome {
+        let flush = &self.broker.flush;
+        flush.arrange(partition, appended.flush);
+        if let Some(write_back) = appended.write_back {
+            flush.push(Job::WriteBack(write_back));
+        }
+        if appended.rolled {
+            flush.push(Job::Checkpoint(Arc::clone(partition)));
+        }
+        let awaits = (self.acks != 0 && !appended.committed)
+            .then(|| (Arc::clone(partition), appended.end_offset));
+        Outcome {
+            base_offset: appended.base_offset,
+            log_append_time_ms: appended.log_append_time_ms,
+            log_start_offset: appended.log_start_offset,
+            awaits,
+            ..Outcome::failed(index, ErrorCode::NONE)
+        }
+    }
+
+    fn failed(&self) -> bool {
+        self.partitions.iter().any(|outcome| !outcome.error.is_ok())
+    }
 }
 
-fn accepted(
-    ctx: &RequestContext<'_>,
-    partition: &Arc<Partition>,
-    index: i32,
-    appended: Appended,
-    acks: bool,
-) -> Outcome {
-    ctx.broker.flush.arrange(partition, appended.flush);
-    if let Some(write_back) = appended.write_back {
-        ctx.broker.flush.push(Job::WriteBack(write_back));
-    }
-    if appended.rolled {
-        ctx.broker
-            .flush
-            .push(Job::Checkpoint(Arc::clone(partition)));
-    }
-    let awaits =
-        (acks && !appended.committed).then(|| (Arc::clone(partition), appended.end_offset));
-    Outcome {
-        base_offset: appended.base_offset,
-        log_append_time_ms: appended.log_append_time_ms,
-        log_start_offset: appended.log_start_offset,
-        awaits,
-        ..Outcome::failed(index, ErrorCode::NONE)
-    }
-}
-
+/// The records at fault, each with what is wrong with it (KIP-467).
 fn record_errors(refused: &Refused) -> Vec<(i32, Option<String>)> {
-    let Refused::Partition(PartitionError::Append(AppendError::InvalidRecord(invalid))) = refused
-    else {
+    let Refused::Partition(PartitionError::Append(error)) = refused else {
         return Vec::new();
     };
-    let index = invalid
-        .record_index()
-        .and_then(|index| i32::try_from(index).ok());
-    index
-        .map(|index| (index, Some(invalid.to_string())))
-        .into_iter()
-        .collect()
+    let row = |index: u32, message: String| Some((i32::try_from(index).ok()?, Some(message)));
+    match error {
+        AppendError::BadRecords(bad) => bad
+            .listed
+            .iter()
+            .filter_map(|bad| row(bad.index, bad.rule.to_string()))
+            .collect(),
+        AppendError::InvalidRecord(invalid) => invalid
+            .record_index()
+            .and_then(|index| row(index, invalid.to_string()))
+            .into_iter()
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 impl Outcome {
@@ -295,6 +359,7 @@ impl Outcome {
             record_errors: Vec::new(),
             current_leader: None,
             awaits: None,
+            opening: None,
         }
     }
 
@@ -345,39 +410,5 @@ impl Outcome {
             error_message: self.message.as_deref(),
             current_leader: self.current_leader,
         });
-    }
-}
-
-/// Appended, and waiting until every partition's high watermark has passed its batch.
-struct AwaitCommit {
-    produce: Produce,
-    wait: Arc<ProduceWait>,
-    deadline: Instant,
-}
-
-impl Parked<Answer> for AwaitCommit {
-    fn waiter(&self) -> &Arc<Waiter> {
-        self.wait.waiter()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        Some(self.deadline)
-    }
-
-    fn resume(&mut self, now: Instant) -> Option<Answer> {
-        self.wait.waiter().rearm();
-        let mut pending = false;
-        for outcome in &mut self.produce.partitions {
-            let Some((partition, end_offset)) = &outcome.awaits else {
-                continue;
-            };
-            match partition.is_committed(*end_offset) {
-                Ok(true) => outcome.awaits = None,
-                Ok(false) if now < self.deadline => pending = true,
-                Ok(false) => outcome.not_committed(ErrorCode::REQUEST_TIMED_OUT),
-                Err(error) => outcome.not_committed(error.error_code()),
-            }
-        }
-        (!pending).then(|| self.produce.write())
     }
 }

@@ -780,6 +780,15 @@ pub const METRICS: &[Metric] = &[
         |gathered, samples| samples.add_count(&[], gathered.counters.flush_failures),
     ),
     row(
+        Histogram,
+        "ottla_record_work_seconds",
+        "seconds",
+        NONE,
+        "Time that opening a compressed batch, to check its records or to compress them anew, \
+        takes away from the data path.",
+        |gathered, samples| samples.add_histogram(&[], &gathered.counters.opened),
+    ),
+    row(
         Counter,
         "ottla_retention_segments_total",
         "segments",

@@ -27,7 +27,11 @@ impl ToErrorCode for AppendError {
         match self {
             AppendError::MessageTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
             AppendError::RecordListTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+            AppendError::RecompressedTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+            AppendError::Recompression { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
             AppendError::InvalidRecord(error) => error.error_code(),
+            AppendError::BadRecords(bad) if bad.timestamps => ErrorCode::INVALID_TIMESTAMP,
+            AppendError::BadRecords(_) => ErrorCode::INVALID_RECORD,
             AppendError::InvalidTimestamp { .. } => ErrorCode::INVALID_TIMESTAMP,
             AppendError::UnsupportedCompression => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
             AppendError::Producer(error) => error.error_code(),
@@ -50,8 +54,6 @@ impl ToErrorCode for InvalidRecord {
             | InvalidRecord::Control
             | InvalidRecord::ControlRecords
             | InvalidRecord::Sequence
-            | InvalidRecord::KeyMissing { .. }
-            | InvalidRecord::OffsetDelta { .. }
             | InvalidRecord::Record { .. } => ErrorCode::INVALID_RECORD,
         }
     }
@@ -93,7 +95,8 @@ impl ToErrorCode for ReadError {
 impl ToErrorCode for BatchError {
     fn error_code(&self) -> ErrorCode {
         match self {
-            BatchError::Magic { .. } => ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+            // As Kafka: Produce 3 and later know one format only.
+            BatchError::Magic { .. } => ErrorCode::INVALID_RECORD,
             BatchError::Truncated { .. } | BatchError::Length { .. } => ErrorCode::CORRUPT_MESSAGE,
             BatchError::Codec { .. } => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
             BatchError::Trailing { .. } => ErrorCode::INVALID_RECORD,

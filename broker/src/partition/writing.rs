@@ -2,12 +2,13 @@
 //! A sync runs without the lock, between `begin_*` and `finish_flush`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ottla_protocol::batch::RecordBatch;
 use ottla_protocol::types::Offset;
 use ottla_storage::log::{
-    AppendAt, AppendError, FlushWork, Log, LogError, Origin, ReadError, WriteBack,
+    AppendAt, AppendError, FlushWork, Log, LogError, Origin, ReadError, RecordWork, WriteBack,
 };
 
 use super::state::{FlushDue, FlushPolicy, Position};
@@ -78,6 +79,26 @@ impl Partition {
             (now, now_ms),
             wait,
         )
+    }
+
+    /// What must be done with a batch of a client before it is appended by
+    /// [`Partition::append_opened`]; `None`: [`Partition::append`] takes it as it is.
+    pub fn record_work(&self) -> Option<RecordWork> {
+        if !self.opens_records.load(Ordering::Acquire) {
+            return None;
+        }
+        self.with(|inner, _| inner.log().ok()?.config().record_work())
+    }
+
+    /// Appends a batch that [`Partition::record_work`] has made.
+    pub fn append_opened(
+        &self,
+        batch: RecordBatch,
+        produce_version: i16,
+        times: (Instant, i64),
+        wait: Option<&mut LazyWait<'_>>,
+    ) -> Result<Appended, PartitionError> {
+        self.append_from(Origin::ClientOpened { produce_version }, batch, times, wait)
     }
 
     /// Appends a batch of the broker's own; see [`Partition::watch_commit`].

@@ -9,6 +9,7 @@ use super::{
     COMPRESSION_MASK, CONTROL_BIT, CRC_AT, Compression, DELETE_HORIZON_BIT, LOG_APPEND_TIME_BIT,
     MAGIC, RecordBatch, TRANSACTIONAL_BIT, TimestampType,
 };
+use crate::record::Codec;
 use crate::record::codec;
 use crate::types::{LeaderEpoch, Offset, ProducerId};
 use crate::wire::{put_varint, put_varlong, varint_size, varlong_size};
@@ -247,12 +248,31 @@ impl BatchBuilder {
         bytes.put_bytes(0, BATCH_HEADER_BYTES);
         // A batch without records has no compressed block either.
         if !self.records.is_empty() {
-            codec::compress(self.compression, &self.records, &mut bytes).map_err(|_| {
-                BatchError::Compress {
+            codec::compress(Codec::of(self.compression), &self.records, &mut bytes).map_err(
+                |_| BatchError::Compress {
                     codec: self.compression,
-                }
-            })?;
+                },
+            )?;
         }
+        self.seal(bytes)
+    }
+
+    /// For records that somebody else has encoded in the form of `compression`: what the header
+    /// says about them.
+    pub(crate) fn describe(
+        &mut self,
+        record_count: i32,
+        (base_timestamp, max_timestamp): (i64, i64),
+    ) -> &mut Self {
+        self.record_count = record_count;
+        self.last_offset_delta = record_count - 1;
+        self.base_timestamp = Some(base_timestamp);
+        self.max_timestamp = max_timestamp;
+        self
+    }
+
+    /// Writes the header in front of the records, for which `bytes` has room.
+    pub(crate) fn seal(&self, mut bytes: BytesMut) -> Result<RecordBatch, BatchError> {
         let batch_length = i32::try_from(bytes.len() - BATCH_PREFIX_BYTES)
             .ok()
             .filter(|len| *len <= i32::MAX - BATCH_PREFIX_BYTES as i32)

@@ -10,67 +10,240 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use bytes::{BufMut, BytesMut};
 
+use super::RecordLimits;
 use crate::batch::Compression;
 
 /// zstd frames may ask for a window of 2^27 bytes, as the highest level of its encoder does.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-/// The level zstd calls its default.
-const ZSTD_LEVEL: i32 = 3;
+/// Up to this window, which levels up to 19 stay within, a stream may expand as far as any other;
+/// beyond, the whole window could become resident.
+const ZSTD_PLAIN_WINDOW_LOG_MAX: u32 = 23;
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// What we write has a window of 2 MiB at most: an encoder of the highest levels would otherwise
+/// take a gigabyte for a batch that is rarely larger than one.
+const ZSTD_WRITE_WINDOW_LOG_MAX: u32 = 21;
+/// From this level on, zstd's own choice of a window is larger.
+const ZSTD_WIDE_LEVEL: i32 = 6;
 /// The block of xerial's writer.
 const SNAPPY_BLOCK_BYTES: usize = 32 * 1024;
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER: &[u8; 16] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 /// A snappy element of three bytes copies at most 64: a block cannot claim more than this ratio.
-const SNAPPY_RATIO_MAX: usize = 64;
+const SNAPPY_RATIO_MAX: usize = 22;
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Appends `input` to `out`, compressed.
-pub(crate) fn compress(codec: Compression, input: &[u8], out: &mut BytesMut) -> io::Result<()> {
-    match codec {
-        Compression::None => out.put_slice(input),
-        Compression::Gzip => {
-            let level = flate2::Compression::default();
-            let mut encoder = flate2::write::GzEncoder::new(out.writer(), level);
-            encoder.write_all(input)?;
-            encoder.finish()?;
-        }
-        Compression::Snappy => compress_snappy(input, out)?,
-        Compression::Lz4 => {
-            let info = lz4_flex::frame::FrameInfo::new()
-                .block_size(lz4_flex::frame::BlockSize::Max64KB)
-                .block_mode(lz4_flex::frame::BlockMode::Independent);
-            let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, out.writer());
-            encoder.write_all(input)?;
-            encoder.finish()?;
-        }
-        Compression::Zstd => {
-            let mut encoder = zstd::stream::write::Encoder::new(out.writer(), ZSTD_LEVEL)?;
-            encoder.write_all(input)?;
-            encoder.finish()?;
-        }
-    }
-    Ok(())
+/// A codec and how hard it tries, as `compression.type` and the keys of its level say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codec {
+    pub compression: Compression,
+    /// In the codec's own terms; of no meaning for those that have none.
+    pub level: i32,
 }
 
-fn compress_snappy(input: &[u8], out: &mut BytesMut) -> io::Result<()> {
-    let mut encoder = snap::raw::Encoder::new();
-    let mut block = vec![0; snap::raw::max_compress_len(SNAPPY_BLOCK_BYTES)];
-    out.put_slice(XERIAL_HEADER);
-    for chunk in input.chunks(SNAPPY_BLOCK_BYTES) {
-        let len = encoder.compress(chunk, &mut block)?;
-        out.put_i32(len as i32);
-        out.put_slice(&block[..len]);
+impl Codec {
+    pub const GZIP_LEVEL: i32 = -1;
+    /// Kafka's default, which stands for LZ4's fast compressor; any other level is one of the
+    /// slower compressor.
+    pub const LZ4_LEVEL: i32 = 9;
+    pub const ZSTD_LEVEL: i32 = 3;
+
+    /// With the level that Kafka's clients use when none is configured.
+    pub fn of(compression: Compression) -> Codec {
+        let level = match compression {
+            Compression::Gzip => Codec::GZIP_LEVEL,
+            Compression::Lz4 => Codec::LZ4_LEVEL,
+            Compression::Zstd => Codec::ZSTD_LEVEL,
+            Compression::None | Compression::Snappy => 0,
+        };
+        Codec { compression, level }
     }
-    Ok(())
+}
+
+/// A batch that grows at its end, up to a limit.
+pub(crate) struct Output<'o> {
+    bytes: &'o mut BytesMut,
+    limit: usize,
+    exceeded: bool,
+}
+
+impl<'o> Output<'o> {
+    pub(crate) fn new(bytes: &'o mut BytesMut, limit: usize) -> Output<'o> {
+        Output {
+            bytes,
+            limit,
+            exceeded: false,
+        }
+    }
+
+    /// True if writing failed because there was no room.
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded
+    }
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + buf.len() > self.limit {
+            self.exceeded = true;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.bytes.put_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what it is given, compressed.
+pub(crate) enum Compressor<W: Write> {
+    Plain(W),
+    Gzip(flate2::write::GzEncoder<W>),
+    Snappy(Box<SnappyWriter<W>>),
+    Lz4Fast(Box<lz4_flex::frame::FrameEncoder<W>>),
+    Lz4High(lz4::Encoder<W>),
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+}
+
+impl<W: Write> Compressor<W> {
+    pub(crate) fn new(codec: Codec, out: W) -> io::Result<Compressor<W>> {
+        Ok(match codec.compression {
+            Compression::None => Compressor::Plain(out),
+            Compression::Gzip => Compressor::Gzip(flate2::write::GzEncoder::new(
+                out,
+                match u32::try_from(codec.level) {
+                    Ok(level) => flate2::Compression::new(level.min(9)),
+                    Err(_) => flate2::Compression::default(),
+                },
+            )),
+            Compression::Snappy => Compressor::Snappy(Box::new(SnappyWriter::new(out)?)),
+            Compression::Lz4 if codec.level == Codec::LZ4_LEVEL => {
+                let info = lz4_flex::frame::FrameInfo::new()
+                    .block_size(lz4_flex::frame::BlockSize::Max64KB)
+                    .block_mode(lz4_flex::frame::BlockMode::Independent);
+                Compressor::Lz4Fast(Box::new(lz4_flex::frame::FrameEncoder::with_frame_info(
+                    info, out,
+                )))
+            }
+            Compression::Lz4 => Compressor::Lz4High(
+                lz4::EncoderBuilder::new()
+                    .block_size(lz4::BlockSize::Max64KB)
+                    .block_mode(lz4::BlockMode::Independent)
+                    .checksum(lz4::ContentChecksum::NoChecksum)
+                    // Below, a frame would be written by the fast compressor.
+                    .level(u32::try_from(codec.level).unwrap_or(0).clamp(3, 12))
+                    .build(out)?,
+            ),
+            Compression::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(out, codec.level)?;
+                if codec.level >= ZSTD_WIDE_LEVEL {
+                    encoder.window_log(ZSTD_WRITE_WINDOW_LOG_MAX)?;
+                }
+                Compressor::Zstd(encoder)
+            }
+        })
+    }
+
+    /// Writes what is still held back, and the end of the stream.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        match self {
+            Compressor::Plain(_) => {}
+            Compressor::Gzip(encoder) => drop(encoder.finish()?),
+            Compressor::Snappy(mut writer) => writer.write_block()?,
+            Compressor::Lz4Fast(encoder) => drop(encoder.finish()?),
+            Compressor::Lz4High(encoder) => encoder.finish().1?,
+            Compressor::Zstd(encoder) => drop(encoder.finish()?),
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Compressor::Plain(out) => out.write(buf),
+            Compressor::Gzip(encoder) => encoder.write(buf),
+            Compressor::Snappy(writer) => writer.write(buf),
+            Compressor::Lz4Fast(encoder) => encoder.write(buf),
+            Compressor::Lz4High(encoder) => encoder.write(buf),
+            Compressor::Zstd(encoder) => encoder.write(buf),
+        }
+    }
+
+    /// Nothing: a block is written when it is full, or at the end.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends `input` to `out`, compressed.
+pub(crate) fn compress(codec: Codec, input: &[u8], out: &mut BytesMut) -> io::Result<()> {
+    let mut output = Output::new(out, usize::MAX);
+    let mut compressor = Compressor::new(codec, &mut output)?;
+    compressor.write_all(input)?;
+    compressor.finish()
+}
+
+/// The framing of the xerial library: blocks of 32 KiB, each with its length.
+pub(crate) struct SnappyWriter<W> {
+    out: W,
+    encoder: snap::raw::Encoder,
+    plain: Vec<u8>,
+    block: Vec<u8>,
+}
+
+impl<W: Write> SnappyWriter<W> {
+    fn new(mut out: W) -> io::Result<SnappyWriter<W>> {
+        out.write_all(XERIAL_HEADER)?;
+        Ok(SnappyWriter {
+            out,
+            encoder: snap::raw::Encoder::new(),
+            plain: Vec::with_capacity(SNAPPY_BLOCK_BYTES),
+            block: vec![0; snap::raw::max_compress_len(SNAPPY_BLOCK_BYTES)],
+        })
+    }
+
+    fn write_block(&mut self) -> io::Result<()> {
+        if self.plain.is_empty() {
+            return Ok(());
+        }
+        let len = self.encoder.compress(&self.plain, &mut self.block)?;
+        self.plain.clear();
+        self.out.write_all(&(len as i32).to_be_bytes())?;
+        self.out.write_all(&self.block[..len])
+    }
+}
+
+impl<W: Write> Write for SnappyWriter<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let room = SNAPPY_BLOCK_BYTES - self.plain.len();
+        let taken = buf.len().min(room);
+        self.plain.extend_from_slice(&buf[..taken]);
+        if taken == room {
+            self.write_block()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The plain bytes of a compressed block, up to a limit.
 pub(crate) struct Decompressor<'a> {
+    limit_bytes: u64,
     reader: BufReader<Limited<Box<dyn Read + Send + 'a>>>,
 }
 
 impl<'a> Decompressor<'a> {
-    pub(crate) fn new(codec: Compression, input: &'a [u8], limit: u64) -> io::Result<Self> {
+    pub(crate) fn new(
+        codec: Compression,
+        input: &'a [u8],
+        limits: RecordLimits,
+    ) -> io::Result<Self> {
+        let mut limit = limits.for_compressed(input.len());
         let inner: Box<dyn Read + Send + 'a> = match codec {
             Compression::None => Box::new(input),
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
@@ -78,7 +251,13 @@ impl<'a> Decompressor<'a> {
             Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input)),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                match zstd_window_log(input) > ZSTD_PLAIN_WINDOW_LOG_MAX {
+                    true => {
+                        limit = limits.plain_bytes;
+                        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                    }
+                    false => decoder.window_log_max(ZSTD_PLAIN_WINDOW_LOG_MAX)?,
+                }
                 Box::new(decoder)
             }
         };
@@ -88,8 +267,14 @@ impl<'a> Decompressor<'a> {
             exceeded: false,
         };
         Ok(Decompressor {
+            limit_bytes: limit,
             reader: BufReader::with_capacity(BUFFER_BYTES, limited),
         })
+    }
+
+    /// What it yields at most.
+    pub(crate) fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
     }
 
     /// True if reading failed because there was more than the limit.
@@ -106,6 +291,16 @@ impl<'a> Decompressor<'a> {
         Ok(byte)
     }
 
+    /// What is at hand of the plain bytes; empty at the end.
+    pub(crate) fn chunk(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    /// So many bytes of the chunk are read.
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.reader.consume(len);
+    }
+
     /// Replaces `into` by the next `len` bytes. The buffer grows as they arrive.
     pub(crate) fn fill(&mut self, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
         into.clear();
@@ -116,6 +311,30 @@ impl<'a> Decompressor<'a> {
             Ok(())
         }
     }
+}
+
+/// The window that the first frame asks for, as a power of two; 0 when there is no frame.
+fn zstd_window_log(input: &[u8]) -> u32 {
+    let Some((descriptor, rest)) = input
+        .strip_prefix(&ZSTD_MAGIC)
+        .and_then(<[u8]>::split_first)
+    else {
+        return 0;
+    };
+    let single_segment = descriptor & 1 << 5 != 0;
+    if !single_segment {
+        let window = u32::from(rest.first().copied().unwrap_or(0));
+        return 10 + (window >> 3) + u32::from(window & 7 != 0);
+    }
+    // The window is the content itself; its size follows the id of a dictionary.
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let size_bytes = 1usize << (descriptor >> 6);
+    let size = rest.get(dictionary..dictionary + size_bytes).unwrap_or(&[]);
+    let size = size
+        .iter()
+        .rev()
+        .fold(0u64, |size, byte| size << 8 | u64::from(*byte));
+    64 - size.saturating_add(256).leading_zeros()
 }
 
 /// Fails as soon as the reader inside has yielded more than allowed.

@@ -129,6 +129,38 @@ fn bombs_stop_at_the_limit() {
 }
 
 #[test]
+fn a_wide_zstd_window_leaves_less_room_to_expand() {
+    let limits = RecordLimits {
+        plain_bytes: 1 << 20,
+        ratio: 1 << 20,
+    };
+    let rows = [(0, None, Some(vec![0; 4 << 20]), vec![])];
+    let plain = &build(Compression::None, &rows)[61..];
+    let stream = |window_log, sized: bool| {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        if sized {
+            encoder
+                .set_pledged_src_size(Some(plain.len() as u64))
+                .unwrap();
+        }
+        encoder.write_all(plain).unwrap();
+        raw(4, 1, &encoder.finish().unwrap())
+    };
+    assert!(read(&stream(23, false), limits).is_ok());
+    assert!(
+        read(&stream(27, true), limits).is_ok(),
+        "the content is the window"
+    );
+    let refused = Err(RecordError::TooLarge {
+        limit_bytes: 1 << 20,
+    });
+    assert_eq!(read(&stream(24, false), limits), refused);
+    assert_eq!(read(&stream(27, false), limits), refused);
+    assert!(read(&stream(27, false), RecordLimits::default()).is_ok());
+}
+
+#[test]
 fn a_zstd_window_above_the_limit_is_refused() {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(28).unwrap();

@@ -24,6 +24,9 @@ const WRITE_BACK_BYTES: u32 = 8 << 20;
 pub enum Origin {
     /// A producer: everything is checked.
     Client { produce_version: i16 },
+    /// The same, of a batch whose records were opened and checked already
+    /// ([`super::RecordWork`]).
+    ClientOpened { produce_version: i16 },
     /// The broker's own records: offset commits, transaction markers, internal logs. Sequences
     /// are not checked; control batches are allowed.
     Coordinator,
@@ -147,7 +150,9 @@ impl Log {
     fn plan(&self, batch: &mut RecordBatch, at: &AppendAt) -> Result<Plan, AppendError> {
         match at.origin {
             Origin::Replica => self.plan_replicated(batch),
-            Origin::Client { .. } => self.plan_leading(batch, at, true),
+            Origin::Client { .. } | Origin::ClientOpened { .. } => {
+                self.plan_leading(batch, at, true)
+            }
             Origin::Coordinator => self.plan_leading(batch, at, false),
         }
     }

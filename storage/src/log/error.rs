@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ottla_protocol::batch::BatchError;
+use ottla_protocol::batch::{BatchError, Compression};
 use ottla_protocol::record::RecordError;
 use ottla_protocol::types::{LeaderEpoch, Offset};
 use thiserror::Error;
@@ -71,8 +71,14 @@ pub enum AppendError {
     MessageTooLarge { size_bytes: usize, max_bytes: u32 },
     #[error("the batch has {size_bytes} bytes, a segment holds at most {max_bytes}")]
     RecordListTooLarge { size_bytes: usize, max_bytes: u32 },
+    #[error("in its topic's codec the batch would have more than {max_bytes} bytes")]
+    RecompressedTooLarge { max_bytes: usize },
+    #[error("the batch cannot be written in its topic's codec, {}", codec.name())]
+    Recompression { codec: Compression },
     #[error("invalid record batch: {0}")]
     InvalidRecord(InvalidRecord),
+    #[error(transparent)]
+    BadRecords(Box<BadRecords>),
     #[error("timestamp {timestamp} is outside the allowed range around the broker's time")]
     InvalidTimestamp { timestamp: i64 },
     #[error("zstd needs Produce version 7 or later")]
@@ -109,10 +115,6 @@ pub enum InvalidRecord {
     LogAppendTime,
     #[error("unknown compression codec")]
     Codec,
-    #[error("record {index} has no key, which a compacted topic needs")]
-    KeyMissing { index: u32 },
-    #[error("record {index} has offset delta {delta}")]
-    OffsetDelta { index: u32, delta: i32 },
     #[error("record {index}: {error}")]
     Record { index: u32, error: RecordError },
 }
@@ -121,12 +123,50 @@ impl InvalidRecord {
     /// The record to blame, for `record_errors` of the Produce response.
     pub fn record_index(&self) -> Option<u32> {
         match self {
-            InvalidRecord::KeyMissing { index }
-            | InvalidRecord::OffsetDelta { index, .. }
-            | InvalidRecord::Record { index, .. } => Some(*index),
+            InvalidRecord::Record { index, .. } => Some(*index),
             _ => None,
         }
     }
+}
+
+/// Records of a batch that is well formed, each of which breaks a rule: one refuses the batch.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{total} records of the batch are refused, among them {}",
+    listed.iter().take(3).map(|bad| format!("record {}: {}", bad.index, bad.rule))
+        .collect::<Vec<_>>().join("; ")
+)]
+pub struct BadRecords {
+    pub total: u32,
+    /// The first of them; a bounded number.
+    pub listed: Vec<BadRecord>,
+    /// Among all of them is one whose timestamp is the reason.
+    pub timestamps: bool,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Its place in the batch.
+    pub index: u32,
+    pub rule: RecordRule,
+}
+
+/// The rule that a single record breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RecordRule {
+    #[error("a compacted topic cannot accept a record without a key")]
+    KeyMissing,
+    #[error("only the broker may set log append time")]
+    AppendTime,
+    #[error("the offset delta is {delta}")]
+    OffsetDelta { delta: i32 },
+    #[error("timestamp {timestamp} is outside [{oldest}, {youngest}]")]
+    Timestamp {
+        timestamp: i64,
+        oldest: i64,
+        youngest: i64,
+    },
 }
 
 /// A read cannot be answered.

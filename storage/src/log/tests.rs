@@ -258,9 +258,14 @@ fn batches_that_break_a_rule_are_refused_with_the_rule() {
     let mut keyless = BatchBuilder::new();
     keyless.append(1_000, Some(b"k"), None, &[]);
     keyless.append(1_000, None, Some(b"v"), &[]);
-    let error = rule(refuse(keyless.build().unwrap()));
-    assert_eq!(error, InvalidRecord::KeyMissing { index: 1 });
-    assert_eq!(error.record_index(), Some(1));
+    let AppendError::BadRecords(bad) = refuse(keyless.build().unwrap()) else {
+        panic!("the record without a key is at fault");
+    };
+    let keyless = BadRecord {
+        index: 1,
+        rule: RecordRule::KeyMissing,
+    };
+    assert_eq!((bad.total, &bad.listed[..]), (1, &[keyless][..]));
     let mut zstd = BatchBuilder::new().compression(Compression::Zstd);
     zstd.append(1_000, Some(b"k"), Some(b"v"), &[]);
     let old = AppendAt {

@@ -23,6 +23,23 @@ pub(super) const KEYS: &[Key] = &[
     .not_empty()
     .sets(|c, v| c.cluster_id = v.text_or_none()),
     long(
+        "ottla.decompression.max.bytes",
+        "16777216",
+        "A batch whose records are opened may always expand to so many bytes, whatever its size.",
+    )
+    .at_least(1)
+    .cluster_wide()
+    .sets(|c, v| c.decompression_max_bytes = v.integer().unsigned_abs()),
+    long(
+        "ottla.decompression.max.ratio",
+        "64",
+        "A larger batch may expand to its size times this; what goes beyond is refused as an \
+         invalid record.",
+    )
+    .at_least(1)
+    .cluster_wide()
+    .sets(|c, v| c.decompression_max_ratio = v.integer().unsigned_abs()),
+    long(
         "ottla.disk.reject.free.bytes",
         "-1",
         "Free bytes of a log directory's disk below which records and new topics are refused, while \
@@ -157,6 +174,15 @@ pub(super) const KEYS: &[Key] = &[
     )
     .one_of(&["warn", "refuse"])
     .combined(),
+    text(
+        "ottla.validation",
+        "header",
+        "How much of a batch is checked when it is produced: header = its header and checksum, \
+         strict = every record in it, as Kafka does. Topics may set it for themselves.",
+    )
+    .one_of(&["header", "strict"])
+    .cluster_wide()
+    .topic_default(),
     int(
         "ottla.worker.threads",
         "0",

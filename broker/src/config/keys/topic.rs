@@ -5,7 +5,7 @@ use super::why;
 use crate::config::key::{
     GrammarError, Key, Value, boolean, double, int, list, long, split_list, text,
 };
-use crate::config::topic::{CleanupPolicy, Compression, Durability, TimestampType};
+use crate::config::topic::{CleanupPolicy, Compression, Durability, TimestampType, Validation};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -70,8 +70,7 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .between(-1, 9)
     .synonyms(&[("compression.gzip.level", 1)])
-    .sets_topic(|t, v| t.compression_gzip_level = v.i32())
-    .idle(why::RECOMPRESSION),
+    .sets_topic(|t, v| t.compression_gzip_level = v.i32()),
     int(
         "compression.lz4.level",
         "9",
@@ -79,8 +78,7 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .between(1, 17)
     .synonyms(&[("compression.lz4.level", 1)])
-    .sets_topic(|t, v| t.compression_lz4_level = v.i32())
-    .idle(why::RECOMPRESSION),
+    .sets_topic(|t, v| t.compression_lz4_level = v.i32()),
     text(
         "compression.type",
         "producer",
@@ -97,8 +95,7 @@ pub const TOPIC_KEYS: &[Key] = &[
             "zstd" => Compression::Zstd,
             _ => Compression::Producer,
         }
-    })
-    .idle(why::RECOMPRESSION),
+    }),
     int(
         "compression.zstd.level",
         "3",
@@ -106,8 +103,7 @@ pub const TOPIC_KEYS: &[Key] = &[
     )
     .between(-131_072, 22)
     .synonyms(&[("compression.zstd.level", 1)])
-    .sets_topic(|t, v| t.compression_zstd_level = v.i32())
-    .idle(why::RECOMPRESSION),
+    .sets_topic(|t, v| t.compression_zstd_level = v.i32()),
     long(
         "delete.retention.ms",
         "86400000",
@@ -265,6 +261,20 @@ pub const TOPIC_KEYS: &[Key] = &[
             "interval" => Durability::Interval,
             "memory" => Durability::Memory,
             _ => Durability::Commit,
+        }
+    }),
+    text(
+        "ottla.validation",
+        "header",
+        "How much of a batch is checked when it is produced: header = its header and checksum, \
+         strict = every record in it, as Kafka does. Keys of compacted topics are always checked.",
+    )
+    .one_of(&["header", "strict"])
+    .synonyms(&[("ottla.validation", 1)])
+    .sets_topic(|t, v| {
+        t.validation = match v.text() {
+            "strict" => Validation::Strict,
+            _ => Validation::Header,
         }
     }),
     boolean(
