@@ -26,5 +26,6 @@ pub mod replay;
 pub mod report;
 pub mod side_by_side;
 pub mod spread;
+pub mod sync;
 pub mod watcher;
 pub mod wire;

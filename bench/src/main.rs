@@ -6,7 +6,7 @@ use ottla_bench::peer::{Kind, Places};
 use ottla_bench::report::Report;
 use ottla_bench::{
     cold, commits, compaction, density, drain, fsync, groups, process, recovery, replay,
-    side_by_side, spread, wire,
+    side_by_side, spread, sync, wire,
 };
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ enum Command {
     Density(Density),
     /// Many producers of small records, each synced before its acknowledgement
     Fsync(Fsync),
+    /// What a sync costs on this disk, after appends to files that grow or were written before
+    Sync(Sync),
     /// A consumer catches up on data that is not in memory while a producer goes on
     Cold(Cold),
     /// Compact a log while a producer writes to another
@@ -108,6 +110,16 @@ struct Density {
     /// memory: what Kafka promises by default; commit: what Ottla does
     #[arg(long, default_value = "memory")]
     durability: String,
+}
+
+#[derive(Args)]
+struct Sync {
+    /// A folder on the disk to measure
+    #[arg(long, default_value = ".")]
+    data: PathBuf,
+    /// Appends to each file
+    #[arg(long, default_value_t = 300)]
+    rounds: u32,
 }
 
 #[derive(Args)]
@@ -260,7 +272,8 @@ fn main() -> Result<()> {
         Command::SideBySide(arguments) => compare(&arguments),
         Command::Recovery(arguments) => recover(&arguments),
         Command::Density(arguments) => crowd(&arguments),
-        Command::Fsync(arguments) => sync(&arguments),
+        Command::Fsync(arguments) => synced(&arguments),
+        Command::Sync(arguments) => sync::run(&arguments.data, arguments.rounds),
         Command::Cold(arguments) => catch_up(&arguments),
         Command::Compaction(arguments) => compact(&arguments),
         Command::Commits(arguments) => commit(&arguments),
@@ -352,7 +365,7 @@ fn durability(class: &str) -> Vec<(String, String)> {
     vec![("ottla.durability".to_owned(), class.to_owned())]
 }
 
-fn sync(arguments: &Fsync) -> Result<()> {
+fn synced(arguments: &Fsync) -> Result<()> {
     let load = process::load_average();
     let report = fsync::run(&fsync::Plan {
         places: places(&arguments.common)?,

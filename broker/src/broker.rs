@@ -38,6 +38,9 @@ use crate::strangers::Strangers;
 /// metadata cache.
 pub type Done = Box<dyn FnOnce(CommandReply) + Send>;
 
+/// Told why the broker cannot go on.
+type OnEnd = Box<dyn Fn(&str) + Send + Sync>;
+
 /// The way to the cluster's controller, wherever it runs.
 pub trait ControllerHandle: Send + Sync {
     fn submit(&self, command: Command, done: Done);
@@ -72,7 +75,7 @@ pub struct Broker {
     /// Clients that speak another protocol, so that the log can say so now and then.
     pub strangers: Strangers,
     ended: OnceLock<String>,
-    on_end: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
+    on_end: OnceLock<OnEnd>,
     /// The only randomness of the core; seeded by whoever builds it.
     pub rng: Mutex<StdRng>,
 }
@@ -161,9 +164,11 @@ impl Broker {
         let config = seams.config;
         let tail_bytes = usize::try_from(config.tail_memory_bytes).unwrap_or(usize::MAX);
         let node_id = BrokerId(config.node_id);
+        let live = live_config(&config, node_id, &seams.image);
+        seams.log_dirs.limit_dirty(live.dirty_max_bytes);
         Broker {
             node_id,
-            live: ArcSwap::from(live_config(&config, node_id, &seams.image)),
+            live: ArcSwap::from(live),
             metadata: MetadataCache::new(seams.image),
             partitions: PartitionMap::default(),
             controller: seams.controller,
@@ -215,8 +220,9 @@ impl Broker {
 
     /// Takes over what `image` sets for this broker or for all of them.
     pub(crate) fn configure(&self, image: &MetadataImage) {
-        self.live
-            .store(live_config(&self.config, self.node_id, image));
+        let live = live_config(&self.config, self.node_id, image);
+        self.log_dirs.limit_dirty(live.dirty_max_bytes);
+        self.live.store(live);
     }
 
     pub fn topics(&self) -> Topics<'_> {

@@ -135,6 +135,8 @@ pub struct Config {
     pub tail_memory_bytes: u64,
     /// Budget of open segment files; 0: derived from the process's descriptor limit.
     pub max_open_files: usize,
+    /// What may wait for the disk of one log directory before producers are slowed.
+    pub dirty_max_bytes: u64,
     /// How far any batch may expand when its records are opened.
     pub decompression_max_bytes: u64,
     /// How far a larger batch may, per byte of it.
@@ -262,6 +264,7 @@ impl Config {
             io_threads: 0,
             tail_memory_bytes: 0,
             max_open_files: 0,
+            dirty_max_bytes: 0,
             decompression_max_bytes: 0,
             decompression_max_ratio: 0,
             durability_interval_ms: 0,

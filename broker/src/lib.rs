@@ -16,6 +16,7 @@ pub mod connection;
 pub mod context;
 pub mod controller_driver;
 pub mod coordinators;
+pub mod dirty;
 pub mod errors;
 pub mod failures;
 pub mod fetch_session;

@@ -18,6 +18,7 @@ use ottla_storage::disk::{AbsentDisk, Disk};
 use ottla_storage::layout::DirectoryId;
 use parking_lot::Mutex;
 
+use crate::dirty::DirtyBudget;
 use space::Space;
 pub use space::{Marks, NoRoom, Room};
 
@@ -27,6 +28,8 @@ pub struct LogDir {
     pub path: Arc<str>,
     pub id: DirectoryId,
     pub disk: Arc<dyn Disk>,
+    /// What waits for its disk.
+    pub dirty: Arc<DirtyBudget>,
     /// What its file of log starts says; held while it is written.
     pub(crate) log_starts: Mutex<PartitionOffsets>,
     /// Partitions that are here or on their way here.
@@ -56,6 +59,7 @@ impl LogDir {
             path,
             id,
             disk,
+            dirty: Arc::default(),
             log_starts: Mutex::default(),
             replicas: AtomicUsize::new(0),
             unclean: AtomicBool::new(false),
@@ -251,6 +255,11 @@ impl LogDirs {
 
     pub fn first_offline(&self) -> Option<&Arc<LogDir>> {
         self.dirs.iter().find(|dir| !dir.is_online())
+    }
+
+    /// How much may wait for the disk of each.
+    pub fn limit_dirty(&self, bytes: u64) {
+        self.dirs.iter().for_each(|dir| dir.dirty.set_limit(bytes));
     }
 
     /// More than one is configured.

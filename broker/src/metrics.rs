@@ -47,6 +47,7 @@ pub struct Metrics {
     flushes: Histogram,
     flush_failures: AtomicU64,
     opened: Histogram,
+    slowed: AtomicU64,
     pub groups: GroupCounters,
     /// Segments and bytes that retention gave up, by reason.
     expired: Mutex<BTreeMap<Reason, (u64, u64)>>,
@@ -64,6 +65,7 @@ impl Default for Metrics {
             flushes: Histogram::default(),
             flush_failures: AtomicU64::new(0),
             opened: Histogram::default(),
+            slowed: AtomicU64::new(0),
             groups: GroupCounters::default(),
             expired: Mutex::default(),
         }
@@ -125,6 +127,11 @@ impl Metrics {
         self.opened.record(took);
     }
 
+    /// A batch is answered later because its disk's budget is spent.
+    pub fn slowed(&self) {
+        self.slowed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Segments of one log, each with its bytes, need not be kept any more.
     pub fn expired(&self, segments: &[(Reason, u64)]) {
         let mut expired = self.expired.lock();
@@ -155,6 +162,7 @@ impl Metrics {
             flushes: self.flushes.snapshot(),
             flush_failures: self.flush_failures.load(Ordering::Relaxed),
             opened: self.opened.snapshot(),
+            slowed: self.slowed.load(Ordering::Relaxed),
             groups: self.groups.snapshot(),
             expired: self.expired.lock().clone(),
         }
@@ -174,6 +182,7 @@ pub struct MetricsSnapshot {
     pub flushes: HistogramSnapshot,
     pub flush_failures: u64,
     pub opened: HistogramSnapshot,
+    pub slowed: u64,
     pub groups: GroupCounts,
     pub expired: BTreeMap<Reason, (u64, u64)>,
 }

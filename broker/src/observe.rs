@@ -56,6 +56,11 @@ pub fn observe(broker: &Broker) -> Observation {
         // Asked for apart: not everybody who looks wants them.
         groups: GroupsSample::default(),
         tail_bytes: broker.tail_budget.used_bytes() as u64,
+        dirty: broker
+            .log_dirs
+            .iter()
+            .map(|dir| (Arc::clone(&dir.path), dir.dirty.used_bytes()))
+            .collect(),
         image_lag_records,
         image_failures,
         cleaner: broker.cleaner.sample(),

@@ -29,6 +29,7 @@ use ottla_storage::log::{AppendError, Log, LogConfig, LogError, ReadError};
 use parking_lot::Mutex;
 
 use crate::config::TopicConfig;
+use crate::dirty::DirtyShare;
 use crate::log_dirs::{LogDir, NoRoom, Seat};
 use crate::metrics::PartitionCounters;
 use crate::purgatory::{ProduceWait, Waiter, Watches};
@@ -37,7 +38,7 @@ use state::{FlushDue, FlushPolicy, PartitionState};
 
 pub use moving::{Copied, FutureSample};
 pub use reading::{Isolation, Marks, PartitionRead, ReadFrom};
-pub use writing::{Appended, Flush, flush_policy};
+pub use writing::{Appended, Flush, PartitionWriteBack, flush_policy};
 
 /// Why a partition did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +105,9 @@ struct Inner {
     /// Produces that wait for the high watermark, by the offset they wait for (ascending, because
     /// appends ascend).
     produces: VecDeque<(Offset, Arc<ProduceWait>)>,
+    /// Produces that wait for the disk because its budget is spent, in the same way.
+    slowed: VecDeque<(Offset, Arc<ProduceWait>)>,
+    dirty: DirtyShare,
     config: Arc<TopicConfig>,
     /// Where the log is to begin, once the checkpoint file says so.
     log_start_wanted: Offset,
@@ -198,12 +202,15 @@ impl Partition {
             LogSlot::Open(log) => log.config().record_work().is_some(),
             LogSlot::Offline | LogSlot::Closed(_) => false,
         };
+        let dirty = DirtyShare::new(&seat.dirty);
         let inner = Inner {
             slot,
             seat,
             state,
             fetches: Watches::default(),
             produces: VecDeque::new(),
+            slowed: VecDeque::new(),
+            dirty,
             config,
             log_start_wanted: Offset::ZERO,
             used: false,
@@ -391,6 +398,10 @@ impl Partition {
         effects
             .produces
             .extend(inner.produces.drain(..).map(|(_, wait)| wait));
+        effects
+            .produces
+            .extend(inner.slowed.drain(..).map(|(_, wait)| wait));
+        inner.dirty = DirtyShare::new(&inner.seat.dirty);
         std::mem::replace(&mut inner.slot, to)
     }
 }

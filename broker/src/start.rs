@@ -414,6 +414,7 @@ struct Crews {
     images: Crew,
     flushers: Crew,
     openers: Crew,
+    write_back: Crew,
     housekeeper: Crew,
     cleaner: Crew,
     mover: Crew,
@@ -428,13 +429,13 @@ impl Crews {
         let mut flushers = Crew::new();
         let bell = flushers.bell();
         broker.flush.on_push(move || bell.ring());
-        for n in 0..broker.config.io_threads.max(1) {
+        let threads = broker.config.io_threads.max(1);
+        broker.flush.shared_by(threads);
+        for n in 0..threads {
             let broker = Arc::clone(broker);
             let work = move || {
-                let mut timer = None;
-                if n == 0 {
-                    timer = broker.flush.ring_timers(broker.clock.now());
-                }
+                // Whichever thread the bell wakes looks at the timers: none may sleep past one.
+                let timer = broker.flush.ring_timers(broker.clock.now());
                 while broker.flush.run_one() {}
                 Some(timer.unwrap_or_else(|| broker.clock.now() + LONG))
             };
@@ -443,6 +444,7 @@ impl Crews {
                 .map_err(StartError::Threads)?;
         }
         let openers = openers(broker)?;
+        let write_back = write_back(broker)?;
         let mut controller = Crew::new();
         let bell = controller.bell();
         driver.mailbox().on_post(move || bell.ring());
@@ -467,6 +469,7 @@ impl Crews {
             images: Crew::new(),
             flushers,
             openers,
+            write_back,
             housekeeper: Crew::new(),
             cleaner: Crew::new(),
             mover: Crew::new(),
@@ -477,6 +480,7 @@ impl Crews {
         self.groups.stop();
         self.controller.stop();
         self.openers.stop();
+        self.write_back.stop();
         self.flushers.stop();
         self.housekeeper.stop();
         self.images.stop();
@@ -580,6 +584,20 @@ fn openers(broker: &Arc<Broker>) -> Result<Crew, StartError> {
             .map_err(StartError::Threads)?;
     }
     Ok(openers)
+}
+
+/// One: it waits for the disk most of the time, and a disk needs no more to be busy.
+fn write_back(broker: &Arc<Broker>) -> Result<Crew, StartError> {
+    let mut crew = Crew::new();
+    let bell = crew.bell();
+    broker.flush.on_write_back(move || bell.ring());
+    let broker = Arc::clone(broker);
+    let work = move || {
+        while broker.flush.run_write_backs() {}
+        Some(broker.clock.now() + LONG)
+    };
+    crew.add("write-back", work).map_err(StartError::Threads)?;
+    Ok(crew)
 }
 
 fn cores() -> usize {

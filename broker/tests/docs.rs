@@ -60,20 +60,50 @@ fn every_test_named_by_the_client_rules_exists() {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
     let rows: Vec<&str> = rows.filter(|row| !row.starts_with("rule ")).collect();
     assert!(rows.len() > 30, "the page has lost its rules");
-    let mut sources = String::new();
-    for folder in [
-        "protocol",
-        "storage",
-        "coordinator",
-        "broker",
-        "compat-tests",
-    ] {
-        read_sources(&root.join(folder), &mut sources);
-    }
+    let sources = all_sources(&root);
     for row in rows {
         let tests = row.rsplit('|').nth(1).expect("a row has two columns");
         let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "a rule without a test: {row}");
+        for name in names {
+            let declared = format!("fn {name}(");
+            assert!(sources.contains(&declared), "no test is called {name}");
+        }
+    }
+}
+
+fn all_sources(root: &Path) -> String {
+    let mut sources = String::new();
+    let crates = [
+        "protocol",
+        "storage",
+        "coordinator",
+        "broker",
+        "sim",
+        "compat-tests",
+    ];
+    for folder in crates {
+        read_sources(&root.join(folder), &mut sources);
+    }
+    sources
+}
+
+/// What the broker promises about data is written by hand: each sentence names a test that exists.
+#[test]
+fn every_sentence_about_durability_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = fs::read_to_string(root.join("docs/durability.md")).expect("the page");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
+    let heads = ["class ", "event ", "sentence "];
+    let rows: Vec<&str> = rows
+        .filter(|row| !heads.iter().any(|head| row.starts_with(head)))
+        .collect();
+    assert!(rows.len() > 20, "the page has lost its sentences");
+    let sources = all_sources(&root);
+    for row in rows {
+        let tests = row.rsplit('|').nth(1).expect("a column of tests");
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "a sentence without a test: {row}");
         for name in names {
             let declared = format!("fn {name}(");
             assert!(sources.contains(&declared), "no test is called {name}");

@@ -11,8 +11,8 @@ from kafka.structs import OffsetAndMetadata
 
 OPT = agent.start()
 TOPIC = OPT["topic"]
-# kafka-python 3.0.12 loses its assignment, whatever the broker, when a poll ends between the answers
-# to JoinGroup and SyncGroup: it then sees nothing left to join. Few polls, few such ends.
+# kafka-python 3.0.12 loses its assignment, whatever the broker, when a poll ends between the
+# answers to JoinGroup and SyncGroup: it then sees nothing left to join. Few polls, few such ends.
 POLL_MS = 1000
 cooperative = OPT.get("assignor") == "cooperative"
 consumer = KafkaConsumer(

@@ -14,6 +14,7 @@ pub mod group_wire;
 pub mod groups;
 pub mod harness;
 pub mod matrix;
+pub mod power;
 pub mod process;
 pub mod rust_client;
 pub mod scenario;

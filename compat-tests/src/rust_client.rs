@@ -409,3 +409,17 @@ pub fn delete_group(bootstrap: &str, group: &str) -> Result<i32> {
         Err(code) => code as i32,
     })
 }
+
+/// Sets keys of a topic one by one; the others stay.
+pub fn alter_topic(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) -> Result<()> {
+    let settings = settings
+        .iter()
+        .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]);
+    let output = std::process::Command::new(crate::broker::ottla_binary()?)
+        .args(["topic", "config", topic, "-b", bootstrap])
+        .args(settings)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "cannot alter {topic}: {text}");
+    Ok(())
+}

@@ -132,7 +132,7 @@ fn bombs_of_every_codec_are_refused_in_bounded_memory() -> Result<()> {
                                 continue;
                             }
                             let answer = batch::produce(&mut connection, topic, &bytes)?;
-                            // Plain, it is too large for its topic long before it is too large to open.
+                            // It is too large for its topic long before it is too large to open.
                             let expected = if topic == "to-plain" { 10 } else { 87 };
                             let what = format!("{codec} to {topic} ({key}): {answer:?}");
                             ensure!(answer.error == expected, what);

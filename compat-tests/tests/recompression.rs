@@ -130,7 +130,11 @@ fn topics() -> Vec<(String, Vec<(&'static str, &'static str)>)> {
     }
     for (codec, key, level) in LEVELS {
         let name = format!("{codec}-level{}", level.replace('-', "minus"));
-        topics.push((name, vec![("compression.type", codec), (key, level)]));
+        let strict = ("ottla.validation", "strict");
+        topics.push((
+            name,
+            vec![("compression.type", codec), (key, level), strict],
+        ));
     }
     topics
 }

@@ -113,6 +113,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
     /// Asks for write-back of a range without waiting; a hint, promises nothing.
     fn start_write_back(&self, range: Range<u64>) -> io::Result<()>;
+    /// Waits until write-back of a range is over, and starts it where nobody has; a hint as well.
+    fn finish_write_back(&self, range: Range<u64>) -> io::Result<()>;
     /// Drops what is in memory of the file from `position` on and need not be written, so that the
     /// next read says what the disk holds: after a failed sync of an earlier process the two may
     /// differ. Writes that are not synced stay.

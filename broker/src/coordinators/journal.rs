@@ -45,7 +45,7 @@ impl<'a> LogJournal<'a> {
         let flush = &self.broker.flush;
         flush.arrange(self.partition, appended.flush);
         if let Some(write_back) = appended.write_back {
-            flush.push(Job::WriteBack(write_back));
+            flush.write_back(self.partition, write_back);
         }
         if appended.rolled {
             flush.push(Job::Checkpoint(Arc::clone(self.partition)));

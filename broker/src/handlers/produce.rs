@@ -60,15 +60,10 @@ pub fn handle(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
         let parked = ParkedProduce::opening(produce, opened, view.timeout_ms);
         return Reply::Parked(Box::new(parked));
     }
-    let wait = waits.commits.finish();
-    if view.acks == 0 {
-        return match produce.failed() {
-            true => Reply::Close(CloseReason::ProduceFailedWithoutAcks),
-            false => Reply::NoReply,
-        };
-    }
-    match wait {
-        None => Reply::Now(produce.write()),
+    match waits.commits.finish() {
+        None if view.acks != 0 => Reply::Now(produce.write()),
+        None if produce.failed() => Reply::Close(CloseReason::ProduceFailedWithoutAcks),
+        None => Reply::NoReply,
         Some(wait) => {
             let parked = ParkedProduce::committing(produce, wait, ctx.now, view.timeout_ms);
             Reply::Parked(Box::new(parked))
@@ -106,6 +101,8 @@ struct Outcome {
     current_leader: Option<CurrentLeader>,
     /// Not committed yet: the partition and the high watermark that commits the batch.
     awaits: Option<(Arc<Partition>, Offset)>,
+    /// Appended while the disk's budget is spent: the offset that is to be on the disk first.
+    slowed: Option<(Arc<Partition>, Offset)>,
     /// Not appended yet: its records are being opened.
     opening: Option<Arc<Opening>>,
 }
@@ -246,7 +243,7 @@ impl Produce {
         let Some(work) = partition.record_work() else {
             let wait = (self.acks != 0).then_some(&mut waits.commits);
             let appended = partition.append(batch, self.version, times, wait);
-            return self.appended(partition, index, appended);
+            return self.appended(partition, index, appended, &mut waits.commits);
         };
         if work.is_long(&batch) {
             let wait = waits.opens.add_one();
@@ -269,11 +266,11 @@ impl Produce {
         times: (Instant, i64),
         wait: &mut LazyWait<'_>,
     ) -> Outcome {
-        let wait = (self.acks != 0).then_some(wait);
+        let commit = (self.acks != 0).then_some(&mut *wait);
         let appended = opened
             .map_err(PartitionError::from)
-            .and_then(|batch| partition.append_opened(batch, self.version, times, wait));
-        self.appended(partition, index, appended)
+            .and_then(|batch| partition.append_opened(batch, self.version, times, commit));
+        self.appended(partition, index, appended, wait)
     }
 
     fn appended(
@@ -281,9 +278,10 @@ impl Produce {
         partition: &Arc<Partition>,
         index: i32,
         appended: Result<Appended, PartitionError>,
+        wait: &mut LazyWait<'_>,
     ) -> Outcome {
         match appended {
-            Ok(appended) => self.accepted(partition, index, appended),
+            Ok(appended) => self.accepted(partition, index, appended, wait),
             Err(error) => self.refused(partition, index, &error.into()),
         }
     }
@@ -301,22 +299,38 @@ impl Produce {
         }
     }
 
-    fn accepted(&self, partition: &Arc<Partition>, index: i32, appended: Appended) -> Outcome {
+    fn accepted(
+        &self,
+        partition: &Arc<Partition>,
+        index: i32,
+        appended: Appended,
+        wait: &mut LazyWait<'_>,
+    ) -> Outcome {
         let flush = &self.broker.flush;
         flush.arrange(partition, appended.flush);
         if let Some(write_back) = appended.write_back {
-            flush.push(Job::WriteBack(write_back));
+            flush.write_back(partition, write_back);
         }
         if appended.rolled {
             flush.push(Job::Checkpoint(Arc::clone(partition)));
         }
         let awaits = (self.acks != 0 && !appended.committed)
             .then(|| (Arc::clone(partition), appended.end_offset));
+        let slowed = appended.slow && {
+            self.broker.metrics.slowed();
+            let wait = wait.add_one();
+            let pending = partition.watch_flush(appended.end_offset, &wait);
+            if !pending {
+                wait.complete_one();
+            }
+            pending
+        };
         Outcome {
             base_offset: appended.base_offset,
             log_append_time_ms: appended.log_append_time_ms,
             log_start_offset: appended.log_start_offset,
             awaits,
+            slowed: slowed.then(|| (Arc::clone(partition), appended.end_offset)),
             ..Outcome::failed(index, ErrorCode::NONE)
         }
     }
@@ -359,6 +373,7 @@ impl Outcome {
             record_errors: Vec::new(),
             current_leader: None,
             awaits: None,
+            slowed: None,
             opening: None,
         }
     }

@@ -199,7 +199,8 @@ pub(super) fn probe(disk: &dyn Disk) -> io::Result<()> {
     let tried = file
         .write_at(0, &[IoSlice::new(b"?")])
         .and_then(|()| file.sync_data());
-    tried.and(disk.remove(PROBE))
+    let removed = disk.remove(PROBE);
+    tried.and(removed)
 }
 
 #[cfg(test)]

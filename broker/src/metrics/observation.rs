@@ -120,6 +120,8 @@ pub struct Observation {
     pub groups: GroupsSample,
     /// Bytes of recent batches held in memory.
     pub tail_bytes: u64,
+    /// Written and waiting for the disk, of each log directory.
+    pub dirty: Vec<(Arc<str>, u64)>,
     /// Committed records of groups that are not in their images.
     pub image_lag_records: u64,
     pub image_failures: u64,

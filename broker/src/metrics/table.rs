@@ -780,6 +780,27 @@ pub const METRICS: &[Metric] = &[
         |gathered, samples| samples.add_count(&[], gathered.counters.flush_failures),
     ),
     row(
+        Gauge,
+        "ottla_dirty_bytes",
+        "bytes",
+        &["log_dir"],
+        "Bytes written to a log directory that are neither synced nor written back; beyond \
+        ottla.dirty.max.bytes producers are slowed.",
+        |gathered, samples| {
+            for (dir, bytes) in &gathered.observation.dirty {
+                samples.add(&[dir], *bytes as f64);
+            }
+        },
+    ),
+    row(
+        Counter,
+        "ottla_produce_slowed_total",
+        "batches",
+        NONE,
+        "Batches whose answer waited for the disk because its budget was spent.",
+        |gathered, samples| samples.add_count(&[], gathered.counters.slowed),
+    ),
+    row(
         Histogram,
         "ottla_record_work_seconds",
         "seconds",

@@ -73,6 +73,7 @@ fn observation() -> Observation {
             ..crate::cleaner::CleanerSample::default()
         },
         tail_bytes: 11,
+        dirty: vec![(Arc::from("/data"), 12)],
         image_lag_records: 12,
         image_failures: 13,
     }

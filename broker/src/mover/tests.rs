@@ -152,7 +152,7 @@ fn records_that_come_meanwhile_move_along_and_a_held_log_refuses_with_a_retry() 
         }
         if let Some(flush) = flush.take() {
             let result = flush.run();
-            partition.finish_flush(flush, result);
+            partition.finish_flush(flush, result, test.broker.clock.now());
         }
         true
     };

@@ -12,6 +12,7 @@ use ottla_storage::disk::{Disk, RecordData};
 use ottla_storage::log::Log;
 
 use super::{Inner, LogSlot, Partition, PartitionError};
+use crate::dirty::DirtyShare;
 use crate::log_dirs::{LogDir, Seat};
 
 /// Where a partition is moved to.
@@ -182,6 +183,8 @@ impl Partition {
             inner.held = false;
             let readable = inner.state.synced(inner.state.log_end());
             self.became_readable(inner, readable, effects);
+            inner.dirty = DirtyShare::new(&inner.seat.dirty);
+            inner.wake_slowed(effects);
             self.changed();
             inner.fetches.fire_all(&mut effects.fetches);
             Ok(std::mem::take(&mut inner.flush_held))

@@ -4,7 +4,9 @@
 //! With one replica the high watermark is the flushed end for durability class `commit` and the
 //! log end for the others; it never goes back. Beside each offset the machine keeps the number of
 //! bytes appended up to it since the start, so that an advance can be told to waiting fetches in
-//! bytes. Deliberately absent: followers and the ISR; they will be further inputs of `target`.
+//! bytes. A change of the class takes effect with the next append; whoever waits for a flush goes
+//! on waiting for it. Deliberately absent: followers and the ISR; they will be further inputs of
+//! `target`.
 
 use std::time::{Duration, Instant};
 
@@ -61,6 +63,9 @@ pub struct PartitionState {
     log_end: Position,
     flushed: Position,
     high_watermark: Position,
+    /// Nobody sees what is below before its flush: it was appended in class `commit`, also when
+    /// the class has changed since, or when `flush.messages` was reached.
+    promised: Offset,
     phase: FlushPhase,
     timer_set: bool,
     /// Bytes appended before the last checkpoint began.
@@ -81,6 +86,7 @@ impl PartitionState {
             log_end: end,
             flushed: end,
             high_watermark: end,
+            promised: end.offset,
             phase: FlushPhase::Idle,
             timer_set: false,
             checkpointed_bytes: 0,
@@ -118,7 +124,18 @@ impl PartitionState {
             offset: log_end,
             bytes: self.log_end.bytes + bytes,
         };
+        // Kafka flushes such records before it answers for them, whatever it does with others.
+        if self.is_due_by_count() {
+            self.promised = log_end;
+        }
         (self.advance(), self.flush_due(now))
+    }
+
+    fn is_due_by_count(&self) -> bool {
+        let unflushed = self.log_end.offset - self.flushed.offset;
+        self.policy
+            .records_max
+            .is_some_and(|max| unflushed as u64 >= max)
     }
 
     /// The position a flush that starts now will reach.
@@ -127,6 +144,12 @@ impl PartitionState {
     }
 
     pub fn set_policy(&mut self, policy: FlushPolicy, now: Instant) -> (u64, FlushDue) {
+        let commit = |policy: &FlushPolicy| policy.durability == Durability::Commit;
+        if commit(&self.policy) && !commit(&policy) {
+            self.promised = self.log_end.offset;
+        }
+        // A timer of the old policy may ring as well: it finds nothing to do, or flushes early.
+        self.timer_set &= self.policy.age_max == policy.age_max;
         self.policy = policy;
         let due = if self.flushed == self.log_end {
             FlushDue::No
@@ -137,12 +160,7 @@ impl PartitionState {
     }
 
     fn flush_due(&mut self, now: Instant) -> FlushDue {
-        let unflushed = self.log_end.offset - self.flushed.offset;
-        let by_count = self
-            .policy
-            .records_max
-            .is_some_and(|max| unflushed as u64 >= max);
-        if self.policy.durability == Durability::Commit || by_count {
+        if self.policy.durability == Durability::Commit || self.is_due_by_count() {
             return if self.want_flush() {
                 FlushDue::Now
             } else {
@@ -156,6 +174,20 @@ impl PartitionState {
             }
             _ => FlushDue::No,
         }
+    }
+
+    /// Somebody wants to know that everything is on the disk; true when the partition must be
+    /// queued.
+    pub fn hurry(&mut self) -> bool {
+        self.flushed != self.log_end && self.want_flush()
+    }
+
+    pub fn flushed_to(&self) -> Offset {
+        self.flushed.offset
+    }
+
+    pub fn durability(&self) -> Durability {
+        self.policy.durability
     }
 
     /// True when the caller must put the partition into the flush queue.
@@ -185,17 +217,22 @@ impl PartitionState {
         self.log_end
     }
 
-    /// A flush up to `to` succeeded. Returns the bytes that became readable and whether the
-    /// partition must be queued again.
-    pub fn flushed(&mut self, to: Position) -> (u64, bool) {
+    /// A flush up to `to` succeeded. Returns the bytes that became readable and what to arrange
+    /// for what was appended meanwhile.
+    pub fn flushed(&mut self, to: Position, now: Instant) -> (u64, FlushDue) {
         let readable = self.synced(to);
-        let again = self.phase == FlushPhase::RunningAgain && self.flushed != self.log_end;
-        self.phase = if again {
-            FlushPhase::Queued
-        } else {
-            FlushPhase::Idle
+        let behind = self.flushed != self.log_end;
+        let again = self.phase == FlushPhase::RunningAgain && behind;
+        self.phase = FlushPhase::Idle;
+        let due = match (again, behind) {
+            (true, _) => {
+                self.phase = FlushPhase::Queued;
+                FlushDue::Now
+            }
+            (false, true) => self.flush_due(now),
+            (false, false) => FlushDue::No,
         };
-        (readable, again)
+        (readable, due)
     }
 
     /// Everything up to `to` is on the disk. Returns the bytes that became readable.
@@ -228,6 +265,7 @@ impl PartitionState {
             offset: self.flushed.offset.min(log_end),
             bytes: end.bytes,
         };
+        self.promised = self.promised.min(log_end);
         self.high_watermark = Position {
             offset: self.high_watermark.offset.min(log_end),
             bytes: end.bytes,
@@ -238,6 +276,7 @@ impl PartitionState {
     fn advance(&mut self) -> u64 {
         let target = match self.policy.durability {
             Durability::Commit => self.flushed,
+            _ if self.flushed.offset < self.promised => self.flushed,
             Durability::Interval | Durability::Memory => self.log_end,
         };
         if target.offset <= self.high_watermark.offset {

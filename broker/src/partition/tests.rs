@@ -61,7 +61,7 @@ impl World {
     fn flush(&self) -> bool {
         let flush = self.partition.begin_flush().unwrap();
         let result = flush.run();
-        self.partition.finish_flush(flush, result)
+        self.partition.finish_flush(flush, result, self.now) == FlushDue::Now
     }
 
     fn read(&self, offset: i64) -> Result<PartitionRead, PartitionError> {
@@ -123,8 +123,9 @@ fn appends_during_a_sync_share_the_next_one() {
     assert_eq!(world.append(1).unwrap().flush, FlushDue::No);
     assert_eq!(world.append(1).unwrap().flush, FlushDue::No);
     let result = flush.run();
-    assert!(
-        world.partition.finish_flush(flush, result),
+    assert_eq!(
+        world.partition.finish_flush(flush, result, world.now),
+        FlushDue::Now,
         "two batches wait for one more sync"
     );
     assert_eq!(world.partition.marks().unwrap().high_watermark, Offset(1));

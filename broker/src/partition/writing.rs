@@ -1,6 +1,7 @@
 //! The writing side of a partition: appends, the waits for their commit, flushes and checkpoints.
 //! A sync runs without the lock, between `begin_*` and `finish_flush`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -27,9 +28,18 @@ pub struct Appended {
     pub log_start_offset: Offset,
     pub committed: bool,
     pub flush: FlushDue,
-    pub write_back: Option<WriteBack>,
+    pub write_back: Option<PartitionWriteBack>,
+    /// The disk's budget is spent: the answer is to wait for [`Partition::watch_flush`].
+    pub slow: bool,
     /// A segment was sealed: a checkpoint would let its memory go.
     pub rolled: bool,
+}
+
+/// A stretch of a partition on its way to the disk, and how far the partition is there then.
+#[derive(Debug)]
+pub struct PartitionWriteBack {
+    pub work: WriteBack,
+    position: u64,
 }
 
 /// A flush on its way: made under the lock, carried out without it.
@@ -37,9 +47,16 @@ pub struct Flush {
     work: FlushWork,
     to: Position,
     is_checkpoint: bool,
+    /// Bytes that are on the disk afterwards, as [`DirtyShare`](crate::dirty::DirtyShare) counts.
+    position: u64,
 }
 
 impl Flush {
+    /// Has the disk begin, when several flushes are run one after another.
+    pub fn start(&self) {
+        self.work.start();
+    }
+
     /// Syncs; blocks for as long as the disk takes.
     pub fn run(&self) -> std::io::Result<()> {
         self.work.run()
@@ -137,14 +154,14 @@ impl Partition {
             };
             inner.used = true;
             inner.check_not_held()?;
-            if let Origin::Client { .. } = origin {
+            if is_client(origin) {
                 inner.admit(&batch)?;
             }
             let appended = inner.log_mut()?.append(batch, &at);
             let done = appended.map_err(|error| self.not_written(inner, error, effects))?;
             inner.seat.space.took(u64::from(done.size_bytes));
             let end_offset = done.last_offset.next();
-            let mut flush = FlushDue::No;
+            let (mut flush, mut slow) = (FlushDue::No, false);
             let records = end_offset - done.base_offset;
             let written = if done.duplicate {
                 (0, 0)
@@ -154,8 +171,11 @@ impl Partition {
             self.counters.produced(written.0, written.1);
             if !done.duplicate {
                 let size_bytes = u64::from(done.size_bytes);
+                inner.dirty.appended(size_bytes);
                 let (readable, due) = inner.state.appended(end_offset, size_bytes, now);
-                flush = due;
+                slow = inner.is_to_be_slowed(origin);
+                let hurries = slow && inner.state.hurry();
+                flush = if hurries { FlushDue::Now } else { due };
                 self.became_readable(inner, readable, effects);
             }
             let committed = inner.state.high_watermark() >= end_offset;
@@ -169,7 +189,11 @@ impl Partition {
                 log_start_offset: inner.log()?.log_start_offset(),
                 committed,
                 flush,
-                write_back: done.write_back,
+                write_back: done.write_back.map(|work| PartitionWriteBack {
+                    work,
+                    position: inner.dirty.position(),
+                }),
+                slow,
                 rolled: done.rolled,
             })
         })
@@ -242,6 +266,31 @@ impl Partition {
         })
     }
 
+    /// Tells `wait` when everything before `end_offset` is on the disk, or never will be; false
+    /// when there is nothing to wait for.
+    pub fn watch_flush(&self, end_offset: Offset, wait: &Arc<ProduceWait>) -> bool {
+        self.with(|inner, _| {
+            let pending = inner.log().is_ok() && inner.state.flushed_to() < end_offset;
+            if pending {
+                insert(&mut inner.slowed, end_offset, Arc::clone(wait));
+            }
+            pending
+        })
+    }
+
+    /// Whether everything before `end_offset` is on the disk.
+    pub fn is_flushed(&self, end_offset: Offset) -> Result<bool, PartitionError> {
+        self.with(|inner, _| {
+            inner.log()?;
+            Ok(inner.state.flushed_to() >= end_offset)
+        })
+    }
+
+    /// The stretch is written back.
+    pub fn wrote_back(&self, write_back: &PartitionWriteBack) {
+        self.with(|inner, _| inner.dirty.clean_to(write_back.position));
+    }
+
     /// Takes the partition from the flush queue. `None` when there is no log to flush any more.
     pub fn begin_flush(&self) -> Option<Flush> {
         self.with(|inner, _| {
@@ -256,32 +305,41 @@ impl Partition {
                 work,
                 to,
                 is_checkpoint: false,
+                position: inner.dirty.position(),
             })
         })
     }
 
-    /// The sync is over. True when the partition must be queued again. A failed sync takes the
-    /// partition offline: what the disk holds is unknown, and a second sync would hide that.
-    pub fn finish_flush(&self, flush: Flush, result: std::io::Result<()>) -> bool {
+    /// The sync is over; returns what to arrange next. A failed sync takes the partition offline:
+    /// what the disk holds is unknown, and a second sync would hide that.
+    pub fn finish_flush(
+        &self,
+        flush: Flush,
+        result: std::io::Result<()>,
+        now: Instant,
+    ) -> FlushDue {
         self.with(|inner, effects| {
             inner.flushing = inner.flushing.saturating_sub(1);
             let failed = result.is_err();
             let (to, is_checkpoint) = (flush.to, flush.is_checkpoint);
+            let position = flush.position;
             let Ok(log) = inner.log_mut() else {
-                return false;
+                return FlushDue::No;
             };
             log.finish_flush(flush.work, result);
             if failed || log.poisoned() {
                 self.leave(inner, LogSlot::Offline, effects);
-                return false;
+                return FlushDue::No;
             }
-            let (readable, again) = if is_checkpoint {
-                (inner.state.synced(to), false)
+            inner.dirty.clean_to(position);
+            let (readable, due) = if is_checkpoint {
+                (inner.state.synced(to), FlushDue::No)
             } else {
-                inner.state.flushed(to)
+                inner.state.flushed(to, now)
             };
             self.became_readable(inner, readable, effects);
-            again
+            inner.wake_slowed(effects);
+            due
         })
     }
 
@@ -316,6 +374,7 @@ impl Partition {
                 work,
                 to,
                 is_checkpoint: true,
+                position: inner.dirty.position(),
             })
         })
     }
@@ -338,10 +397,33 @@ impl Inner {
     }
 
     fn await_commit(&mut self, end_offset: Offset, wait: Arc<ProduceWait>) {
-        // A duplicate may wait for an older offset than the newest appended one.
-        let at = self
-            .produces
-            .partition_point(|(offset, _)| *offset <= end_offset);
-        self.produces.insert(at, (end_offset, wait));
+        insert(&mut self.produces, end_offset, wait);
     }
+
+    /// Those who wait for what is on the disk now.
+    pub(super) fn wake_slowed(&mut self, effects: &mut Effects) {
+        let flushed = self.state.flushed_to();
+        while let Some((_, wait)) = self.slowed.pop_front_if(|(at, _)| *at <= flushed) {
+            effects.produces.push(wait);
+        }
+    }
+
+    /// Clients in classes that do not wait for the disk, while its budget is spent.
+    fn is_to_be_slowed(&self, origin: Origin) -> bool {
+        is_client(origin) && self.state.durability() != Durability::Commit && self.dirty.is_spent()
+    }
+}
+
+fn is_client(origin: Origin) -> bool {
+    matches!(origin, Origin::Client { .. } | Origin::ClientOpened { .. })
+}
+
+/// A duplicate may wait for an older offset than the newest appended one.
+fn insert(
+    waits: &mut VecDeque<(Offset, Arc<ProduceWait>)>,
+    end_offset: Offset,
+    wait: Arc<ProduceWait>,
+) {
+    let at = waits.partition_point(|(offset, _)| *offset <= end_offset);
+    waits.insert(at, (end_offset, wait));
 }

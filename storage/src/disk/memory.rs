@@ -406,6 +406,10 @@ impl DiskFile for MemoryFile {
         self.check_alive()
     }
 
+    fn finish_write_back(&self, _range: Range<u64>) -> io::Result<()> {
+        self.check_alive()
+    }
+
     fn forget_clean(&self, position: u64) -> io::Result<()> {
         self.check_alive()?;
         self.content.lock().forget_clean(position);

@@ -125,6 +125,8 @@ fn writes_land_where_they_were_told(disk: &dyn Disk) {
     file.sync_data().unwrap();
     file.start_write_back(0..15).unwrap();
     file.start_write_back(5..5).unwrap();
+    file.finish_write_back(0..15).unwrap();
+    file.finish_write_back(5..5).unwrap();
     file.forget_clean(0).unwrap();
 }
 

@@ -67,8 +67,13 @@ pub struct WriteBack {
 
 impl WriteBack {
     /// Starts the write-back; for a thread that may block. A hint: failures show at the sync.
-    pub fn run(&self) -> io::Result<()> {
+    pub fn start(&self) -> io::Result<()> {
         self.file.start_write_back(self.range.clone())
+    }
+
+    /// Waits until it is over.
+    pub fn finish(&self) -> io::Result<()> {
+        self.file.finish_write_back(self.range.clone())
     }
 
     pub fn len_bytes(&self) -> u64 {

@@ -29,6 +29,9 @@ use crate::layout::SegmentFile;
 /// is walked in no time by a recovery.
 const ACTIVE_INDEX_STEP_BYTES: u32 = 4 << 20;
 
+/// More than any file has.
+const WHOLE_FILE_BYTES: u64 = 1 << 40;
+
 /// What must be synced for the log to be durable up to an offset.
 pub struct FlushWork {
     /// The log end when the work was taken.
@@ -88,6 +91,14 @@ impl FlushWork {
     /// True when there is nothing to do; such a work need not be run or finished.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && !self.sync_directory && self.checkpoint.is_none()
+    }
+
+    /// Has the disk begin with what [`FlushWork::run`] will wait for: worth it when the works of
+    /// several logs are run one after another. A hint.
+    pub fn start(&self) {
+        for file in &self.files {
+            let _ = file.start_write_back(0..WHOLE_FILE_BYTES);
+        }
     }
 
     /// Blocks on the disk; call it without the partition's lock, and only once. An error means

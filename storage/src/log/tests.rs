@@ -316,7 +316,8 @@ fn dirty_data_is_offered_for_write_back_in_large_pieces() {
             .unwrap();
         if let Some(write_back) = appended.write_back {
             assert!(write_back.len_bytes() >= 8 << 20);
-            write_back.run().unwrap();
+            write_back.start().unwrap();
+            write_back.finish().unwrap();
             offered += write_back.len_bytes();
         }
     }

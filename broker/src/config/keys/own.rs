@@ -40,6 +40,16 @@ pub(super) const KEYS: &[Key] = &[
     .cluster_wide()
     .sets(|c, v| c.decompression_max_ratio = v.integer().unsigned_abs()),
     long(
+        "ottla.dirty.max.bytes",
+        "268435456",
+        "Most bytes per log directory that classes interval and memory may have waiting for the \
+         disk; beyond, a batch is answered when it is on the disk, so that producers go at its \
+         speed.",
+    )
+    .at_least(0)
+    .cluster_wide()
+    .sets(|c, v| c.dirty_max_bytes = v.integer().unsigned_abs()),
+    long(
         "ottla.disk.reject.free.bytes",
         "-1",
         "Free bytes of a log directory's disk below which records and new topics are refused, while \

@@ -1,9 +1,11 @@
 //! A produce that waits: first until the records of its batches are opened, where a topic wants
-//! that and it takes long, then until what was appended is committed.
+//! that and it takes long, then until what was appended is committed, and until it is on the disk
+//! when that disk's budget is spent.
 //!
 //! The records are opened on other threads ([`crate::openers`]). Until all of a request's batches
 //! are appended, its connection begins no other request: a producer counts on the order of its
-//! batches, and this request's are not in their logs yet.
+//! batches, and this request's are not in their logs yet. Neither does one that is slowed for its
+//! disk ([`crate::dirty`]), or it would only queue more.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,6 +69,8 @@ pub(super) struct ParkedProduce {
     opens: Option<Arc<ProduceWait>>,
     /// When the wait for the commit is over; set once everything is appended.
     deadline: Option<Instant>,
+    /// Some partition's answer waits for the disk.
+    slowed: bool,
 }
 
 impl ParkedProduce {
@@ -81,6 +85,7 @@ impl ParkedProduce {
             timeout_ms,
             opens: Some(opens),
             deadline: None,
+            slowed: false,
         }
     }
 
@@ -90,8 +95,10 @@ impl ParkedProduce {
         now: Instant,
         timeout_ms: i32,
     ) -> ParkedProduce {
+        let slowed = produce.partitions.iter().any(|o| o.slowed.is_some());
         ParkedProduce {
             produce,
+            slowed,
             waiter: Arc::clone(commits.waiter()),
             timeout_ms,
             opens: None,
@@ -106,13 +113,18 @@ impl ParkedProduce {
         let mut commits = LazyWait::on(&waiter);
         for at in 0..self.produce.partitions.len() {
             let outcome = &mut self.produce.partitions[at];
+            // Those that were appended at once: from now on this bell tells about them, too.
             if let Some((partition, end_offset)) = &outcome.awaits {
-                // Appended at once; from now on this bell tells about it, too.
                 let wait = commits.add_one();
                 if !partition.watch_commit(*end_offset, &wait) {
                     wait.complete_one();
                 }
-                continue;
+            }
+            if let Some((partition, end_offset)) = &outcome.slowed {
+                let wait = commits.add_one();
+                if !partition.watch_flush(*end_offset, &wait) {
+                    wait.complete_one();
+                }
             }
             let Some(opening) = outcome.opening.take() else {
                 continue;
@@ -133,10 +145,20 @@ impl ParkedProduce {
         self.deadline = Some(deadline_after_ms(now, self.timeout_ms));
     }
 
-    fn commits_pending(&mut self, now: Instant) -> bool {
+    /// Looks again at what is waited for; true when something still is.
+    fn is_pending(&mut self, now: Instant) -> bool {
         let mut pending = false;
+        self.slowed = false;
         let in_time = self.deadline.is_none_or(|deadline| now < deadline);
         for outcome in &mut self.produce.partitions {
+            if let Some((partition, end_offset)) = &outcome.slowed {
+                match partition.is_flushed(*end_offset) {
+                    Ok(false) if in_time => self.slowed = true,
+                    // Slowed long enough: what its class promises is there.
+                    Ok(_) => outcome.slowed = None,
+                    Err(error) => outcome.not_committed(error.error_code()),
+                }
+            }
             let Some((partition, end_offset)) = &outcome.awaits else {
                 continue;
             };
@@ -147,7 +169,7 @@ impl ParkedProduce {
                 Err(error) => outcome.not_committed(error.error_code()),
             }
         }
-        pending
+        pending || self.slowed
     }
 }
 
@@ -169,7 +191,7 @@ impl Parked<Answer> for ParkedProduce {
             self.opens = None;
             self.append(now);
         }
-        if self.commits_pending(now) {
+        if self.is_pending(now) {
             return None;
         }
         if self.produce.acks != 0 {
@@ -182,6 +204,6 @@ impl Parked<Answer> for ParkedProduce {
     }
 
     fn holds_back(&self) -> bool {
-        self.opens.is_some()
+        self.opens.is_some() || self.slowed
     }
 }

@@ -267,7 +267,7 @@ impl Evict for RealFile {
             && self.dirty.load(Relaxed)
         {
             // A hint; failures show at the sync.
-            let _ = mmap::start_write_back(file.descriptor.as_fd(), 0..WHOLE_FILE_BYTES);
+            let _ = mmap::write_back(file.descriptor.as_fd(), 0..WHOLE_FILE_BYTES, false);
         }
     }
 
@@ -368,7 +368,11 @@ impl DiskFile for RealFile {
     }
 
     fn start_write_back(&self, range: Range<u64>) -> io::Result<()> {
-        mmap::start_write_back(self.opened()?.descriptor.as_fd(), range)
+        mmap::write_back(self.opened()?.descriptor.as_fd(), range, false)
+    }
+
+    fn finish_write_back(&self, range: Range<u64>) -> io::Result<()> {
+        mmap::write_back(self.opened()?.descriptor.as_fd(), range, true)
     }
 
     fn forget_clean(&self, position: u64) -> io::Result<()> {
@@ -450,6 +454,9 @@ impl DiskFile for PinnedFile {
     }
     fn start_write_back(&self, range: Range<u64>) -> io::Result<()> {
         self.file.start_write_back(range)
+    }
+    fn finish_write_back(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.finish_write_back(range)
     }
     fn forget_clean(&self, position: u64) -> io::Result<()> {
         self.file.forget_clean(position)

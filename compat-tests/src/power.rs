@@ -1,0 +1,116 @@
+//! Power cuts on the real file system: an ext4 image, mounted through a loop device, whose file
+//! system is shut down without writing its journal. What was not synced is gone afterwards, as
+//! after a power cut or a crash of the kernel.
+//!
+//! Needs root, and a kernel that mounts images. The image is unmounted when its value is dropped.
+
+use anyhow::{Context as _, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const IMAGE_BYTES: u64 = 400 << 20;
+
+/// Tells the kernel to shut down the file system that a directory is on: `EXT4_IOC_SHUTDOWN`
+/// without a flush of the journal.
+const SHUTDOWN: &str = r#"
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+int main(int count, char **words) {
+    uint32_t without_log = 2;
+    int fd = count == 2 ? open(words[1], O_RDONLY) : -1;
+    if (fd < 0 || ioctl(fd, _IOR('X', 125, uint32_t), &without_log) != 0) {
+        perror("shutdown");
+        return 1;
+    }
+    return 0;
+}
+"#;
+
+/// Whether this process may mount images; says so loudly when it may not.
+pub fn is_possible(test: &str) -> bool {
+    let id = Command::new("id").arg("-u").output();
+    let root = id.is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    if !root {
+        eprintln!("NOT RUN: {test} mounts a file system, which only root may do");
+    }
+    root
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// A file system that can lose its power.
+pub struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+    shutdown: PathBuf,
+    mounted: bool,
+}
+
+impl Disk {
+    /// Makes one in `folder` and mounts it.
+    pub fn new(folder: &Path) -> Result<Disk> {
+        let mut disk = Disk {
+            image: folder.join("disk.img"),
+            mount: folder.join("disk"),
+            shutdown: folder.join("shutdown"),
+            mounted: false,
+        };
+        let source = folder.join("shutdown.c");
+        std::fs::write(&source, SHUTDOWN)?;
+        run(Command::new("cc")
+            .arg("-o")
+            .arg(&disk.shutdown)
+            .arg(&source))?;
+        std::fs::File::create(&disk.image)?.set_len(IMAGE_BYTES)?;
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(&disk.image))?;
+        std::fs::create_dir(&disk.mount)?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    fn mount(&mut self) -> Result<()> {
+        let mut mount = Command::new("mount");
+        run(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.mount))?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    /// From now on nothing reaches the disk, and every call says so.
+    pub fn cut(&self) -> Result<()> {
+        run(Command::new(&self.shutdown).arg(&self.mount))
+    }
+
+    /// The power is back; nobody may have a file open.
+    pub fn restore(&mut self) -> Result<()> {
+        run(Command::new("umount").arg(&self.mount))?;
+        self.mounted = false;
+        self.mount()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _ = Command::new("umount").arg("-l").arg(&self.mount).output();
+        }
+    }
+}
