@@ -39,7 +39,7 @@ docs:
 sim *ARGS:
     cargo run --locked --release -p ottla-sim -- {{ARGS}}
 
-# Millions of steps of the random histories of a log: just model 5000 (histories of 400 and 600 steps)
+# Millions of steps of the random histories of a log (400 and 600 steps each): just model 5000
 model SEEDS="2000":
     SEEDS={{SEEDS}} cargo test --locked -p ottla-storage --test log -- random_histories
 

@@ -28,7 +28,7 @@ use ottla_protocol::record::{Codec, RecordLimits};
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use crate::layout::write_partition_metadata;
 
 mod append;
@@ -192,8 +192,9 @@ pub struct Log {
 #[derive(Default)]
 struct Directory {
     exists: bool,
-    /// `partition.metadata`, while it is not synced.
-    metadata: Option<Arc<dyn DiskFile>>,
+    /// `partition.metadata` is not synced. Its handle is not kept: many new logs at once would
+    /// need twice as many descriptors.
+    metadata_unsynced: bool,
     /// The directory's own name is not synced in its parent.
     new: bool,
     changes: u64,

@@ -1,10 +1,11 @@
 //! Who gets the process's descriptors: segment files, clients, and the rest.
 //!
-//! Few clients leave room for many open segment files, which saves opening them again. A crowd
-//! takes that room: idle files are closed as connections come, down to a floor with which the logs
-//! still work, and are opened again when the crowd has left. A file that is written and not synced
-//! stays open; then that many fewer clients get in. So neither accepting nor opening a file fails
-//! for want of a descriptor.
+//! Few clients leave room for many open segment files: that saves opening them again, and what is
+//! written and not synced need not wait for the disk to make room. A crowd takes that room: idle
+//! files are closed as connections come, down to a floor with which the logs still work, and are
+//! opened again when the crowd has left. Logs that nobody uses close theirs anyway. A file that is
+//! written and not synced stays open; then that many fewer clients get in. So neither accepting nor
+//! opening a file fails for want of a descriptor.
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::config::Config;
 /// image of groups, event queues, and opens that are over in a moment.
 const OTHER: u64 = 512;
 /// Without clients, segment files may take this share of the descriptors, and at most so many ...
-const FILES_SHARE: u64 = 4;
-const FILES_MAX: u64 = 4096;
+const FILES_SHARE: u64 = 2;
+const FILES_MAX: u64 = 16_384;
 /// ... and in a crowd they keep this one, and at most so many.
 const FILES_KEPT_SHARE: u64 = 32;
 const FILES_KEPT_MAX: u64 = 1024;
@@ -123,11 +124,11 @@ mod tests {
             descriptors.give_way_to(connections);
             budget.open_files_max()
         };
-        assert_eq!(files_max(0), 4096);
+        assert_eq!(files_max(0), 10_000);
         assert_eq!(files_max(16_000), 20_000 - 512 - 16_000);
         assert_eq!(files_max(18_863), 625);
         assert_eq!(files_max(u32::MAX), 625);
-        assert_eq!(files_max(10), 4096);
+        assert_eq!(files_max(10), 10_000);
     }
 
     #[test]

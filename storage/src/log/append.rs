@@ -366,8 +366,9 @@ impl Log {
         self.directory.new = true;
         self.directory.changes += 1;
         if !self.topic_id.is_zero() {
-            let written = metadata::write(&*self.disk, dir, self.topic_id);
-            self.directory.metadata = Some(written.map_err(|error| LogError::io(dir, error))?);
+            metadata::write(&*self.disk, dir, self.topic_id)
+                .map_err(|error| LogError::io(dir, error))?;
+            self.directory.metadata_unsynced = true;
         }
         self.directory.exists = true;
         // The file is written even if no epoch is ever assigned: a missing one means damage.

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use ottla_protocol::types::Offset;
 use parking_lot::Mutex;
 
-use super::Log;
 use super::error::LogError;
 use super::index::{self, Persisted, SegmentIndex};
 use super::producers::snapshot;
 use super::segment::{Segment, path};
+use super::{Log, metadata};
 use crate::checkpoint::{LEADER_EPOCHS, format_leader_epochs};
 use crate::disk::{Disk, DiskFile, parent, write_file_atomically};
 use crate::layout::SegmentFile;
@@ -36,8 +36,10 @@ const WHOLE_FILE_BYTES: u64 = 1 << 40;
 pub struct FlushWork {
     /// The log end when the work was taken.
     pub up_to: Offset,
-    /// The segments (and `partition.metadata`) that hold unsynced bytes.
+    /// The segments that hold unsynced bytes.
     pub files: Vec<Arc<dyn DiskFile>>,
+    /// And `partition.metadata`.
+    sync_metadata: bool,
     disk: Arc<dyn Disk>,
     dir: Arc<str>,
     sync_directory: bool,
@@ -90,7 +92,10 @@ impl FileWrite {
 impl FlushWork {
     /// True when there is nothing to do; such a work need not be run or finished.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && !self.sync_directory && self.checkpoint.is_none()
+        self.files.is_empty()
+            && !self.sync_metadata
+            && !self.sync_directory
+            && self.checkpoint.is_none()
     }
 
     /// Has the disk begin with what [`FlushWork::run`] will wait for: worth it when the works of
@@ -106,6 +111,9 @@ impl FlushWork {
     pub fn run(&self) -> io::Result<()> {
         for file in &self.files {
             file.sync_data()?;
+        }
+        if self.sync_metadata {
+            metadata::sync(&*self.disk, &self.dir)?;
         }
         if self.sync_directory {
             self.disk.sync_dir(&self.dir)?;
@@ -177,6 +185,7 @@ impl Log {
         let mut work = FlushWork {
             up_to: self.recovery_point,
             files: Vec::new(),
+            sync_metadata: false,
             disk: Arc::clone(&self.disk),
             dir: Arc::clone(&self.dir),
             sync_directory: false,
@@ -190,7 +199,7 @@ impl Log {
             return work;
         }
         work.up_to = self.log_end_offset;
-        work.files.extend(self.directory.metadata.iter().cloned());
+        work.sync_metadata = self.directory.metadata_unsynced;
         if self.recovery_point < self.log_end_offset {
             let unsynced = &self.segments[self.segment_of(self.recovery_point)..];
             work.files.extend(unsynced.iter().map(|segment| {
@@ -306,9 +315,11 @@ impl Log {
             return;
         }
         self.recovery_point = self.recovery_point.max(work.up_to);
+        if work.sync_metadata {
+            self.directory.metadata_unsynced = false;
+        }
         if work.sync_directory {
             self.directory.synced = self.directory.synced.max(work.directory_changes);
-            self.directory.metadata = None;
         }
         if work.sync_parent {
             self.directory.new = false;

@@ -89,7 +89,7 @@ impl Log {
         };
         let epochs_known = self.load_epochs(trusted);
         report.epochs_rebuilt = !epochs_known && !self.segments.is_empty();
-        let mut walk = self.plan_walk(trusted, report)?;
+        let mut walk = self.plan_walk(trusted, snapshot, report)?;
         walk.connected = connected;
         self.walk_segments(&mut walk)?;
         self.finish_recovery(open, walk)
@@ -141,7 +141,12 @@ impl Log {
     }
 
     /// Decides from where on which state is rebuilt.
-    fn plan_walk(&mut self, trusted: Offset, mut report: RecoveryReport) -> Result<Walk, LogError> {
+    fn plan_walk(
+        &mut self,
+        trusted: Offset,
+        newest: Option<(Offset, Producers)>,
+        mut report: RecoveryReport,
+    ) -> Result<Walk, LogError> {
         let mut walk = Walk {
             trusted,
             producers_from: self.segments_start(),
@@ -174,7 +179,12 @@ impl Log {
             None => resume.base_offset.min(trusted),
         };
         self.resume_index(index, &mut walk)?;
-        if let Some((offset, producers)) = self.newest_snapshot(at_most, &mut report) {
+        // Read already, most of the time.
+        let newest = match newest {
+            Some((offset, producers)) if offset <= at_most => Some((offset, producers)),
+            _ => self.newest_snapshot(at_most, &mut report),
+        };
+        if let Some((offset, producers)) = newest {
             self.producers = producers;
             walk.producers_from = offset;
         }

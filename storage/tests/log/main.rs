@@ -1,5 +1,6 @@
 //! The log against a model: random histories, every crash point, damage of every kind, on the
-//! memory disk; readers beside all of it on a real one. Seeds and counts are fixed, so a failure repeats; its message names the seed.
+//! memory disk; readers beside all of it on a real one. Seeds and counts are fixed, so a failure
+//! repeats; its message names the seed.
 #![allow(clippy::unwrap_used)]
 
 mod compaction;
