@@ -1,10 +1,12 @@
 //! The oracle for groups: what was acknowledged stays, nothing appears that nobody sent, and a
-//! generation that was handed out with its assignments is never handed out again as another one.
+//! generation that was handed out with its assignments is never handed out again as another one. In
+//! the group of the newer protocol a partition has one owner at a time: who has it must have given
+//! it up, or have been thrown out, before somebody else gets it.
 //!
 //! The offsets of one partition of one group are sent in growing order, so "moved back" is a
 //! comparison of numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -17,8 +19,29 @@ pub(crate) type Key = (String, i32);
 pub(crate) struct GroupModel {
     offsets: BTreeMap<Key, Offsets>,
     groups: BTreeMap<String, Generations>,
+    crew: BTreeMap<String, Owner>,
+    /// The highest epoch of the crew that anybody was told.
+    crew_epoch: i32,
     acknowledged: u64,
     joins: u64,
+    handovers: u64,
+}
+
+/// A member of the newer protocol, as far as the coordinator can know.
+#[derive(Debug, Default)]
+struct Owner {
+    /// What it has, and has not told that it gave up.
+    holds: BTreeSet<i32>,
+    /// Somebody else was given what it holds: it must have been thrown out by now.
+    thrown_out: bool,
+}
+
+/// What was known when something was asked.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    thrown_out: bool,
+    crew_epoch: i32,
+    member_epoch: i32,
 }
 
 /// -1: none.
@@ -54,6 +77,11 @@ impl GroupModel {
     /// Joins that were answered so far.
     pub(crate) fn joins(&self) -> u64 {
         self.joins
+    }
+
+    /// Partitions that went from one member of the newer protocol to another.
+    pub(crate) fn handovers(&self) -> u64 {
+        self.handovers
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
@@ -148,5 +176,124 @@ impl GroupModel {
             }
         }
         Ok(())
+    }
+
+    /// A member says what it has. What it leaves out is free from now on, whenever that arrives;
+    /// joining anew with nothing does not ask whether it was thrown out.
+    pub(crate) fn heartbeat_sent(
+        &mut self,
+        member: &str,
+        member_epoch: i32,
+        owned: &BTreeSet<i32>,
+    ) -> Heard {
+        let known = self.crew.entry(member.to_owned()).or_default();
+        known.holds.retain(|partition| owned.contains(partition));
+        if member_epoch <= 0 {
+            known.thrown_out = false;
+        }
+        Heard {
+            thrown_out: known.thrown_out,
+            crew_epoch: self.crew_epoch,
+            member_epoch,
+        }
+    }
+
+    pub(crate) fn heard_by_now(&self, member: &str) -> Heard {
+        Heard {
+            thrown_out: self.crew.get(member).is_some_and(|known| known.thrown_out),
+            crew_epoch: self.crew_epoch,
+            member_epoch: 0,
+        }
+    }
+
+    /// The coordinator took something from a member as from one of the group's.
+    pub(crate) fn is_a_member(&self, member: &str, heard: &Heard) -> Result<(), Violation> {
+        if !heard.thrown_out {
+            return Ok(());
+        }
+        let what = format!("{member} is still a member, and another one has what it owns");
+        Err(Violation::Answer { what })
+    }
+
+    /// A member's heartbeat was answered with this epoch.
+    pub(crate) fn member_epoch(
+        &mut self,
+        member: &str,
+        epoch: i32,
+        heard: &Heard,
+    ) -> Result<(), Violation> {
+        self.is_a_member(member, heard)?;
+        let least = match heard.member_epoch {
+            // Who joins comes into the newest assignment.
+            0 => heard.crew_epoch,
+            epoch => epoch,
+        };
+        if epoch < least {
+            return Err(Violation::WentBack {
+                at: member.to_owned(),
+                what: "a member epoch",
+                from: least.into(),
+                to: epoch.into(),
+            });
+        }
+        self.crew_epoch = self.crew_epoch.max(epoch);
+        Ok(())
+    }
+
+    /// A member was told what it has.
+    pub(crate) fn given(&mut self, member: &str, given: &BTreeSet<i32>) {
+        for (other, known) in &mut self.crew {
+            if other != member && !known.holds.is_disjoint(given) {
+                known.thrown_out = true;
+                known.holds.clear();
+            }
+        }
+        let known = self.crew.entry(member.to_owned()).or_default();
+        self.handovers += given.difference(&known.holds).count() as u64;
+        known.holds.extend(given);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(partitions: &[i32]) -> BTreeSet<i32> {
+        partitions.iter().copied().collect()
+    }
+
+    #[test]
+    fn an_owner_that_did_not_give_up_must_have_been_thrown_out() {
+        let mut model = GroupModel::default();
+        model.given("a", &set(&[0, 1]));
+        let before = model.heartbeat_sent("a", 3, &set(&[0, 1]));
+        model.given("b", &set(&[1]));
+        assert!(model.member_epoch("a", 3, &before).is_ok(), "asked before");
+        let after = model.heartbeat_sent("a", 3, &set(&[0, 1]));
+        assert!(model.member_epoch("a", 3, &after).is_err());
+        assert!(model.is_a_member("a", &model.heard_by_now("a")).is_err());
+        let again = model.heartbeat_sent("a", 0, &set(&[]));
+        assert!(model.member_epoch("a", 4, &again).is_ok());
+    }
+
+    #[test]
+    fn an_owner_that_gave_up_stays_a_member() {
+        let mut model = GroupModel::default();
+        model.given("a", &set(&[0, 1]));
+        let told = model.heartbeat_sent("a", 3, &set(&[0]));
+        model.given("b", &set(&[1]));
+        assert!(model.member_epoch("a", 3, &told).is_ok());
+        assert!(model.is_a_member("a", &model.heard_by_now("a")).is_ok());
+    }
+
+    #[test]
+    fn epochs_do_not_go_back() {
+        let mut model = GroupModel::default();
+        let first = model.heartbeat_sent("a", 0, &set(&[]));
+        assert!(model.member_epoch("a", 5, &first).is_ok());
+        let joins = model.heartbeat_sent("b", 0, &set(&[]));
+        assert!(model.member_epoch("b", 4, &joins).is_err());
+        let stays = model.heartbeat_sent("a", 5, &set(&[]));
+        assert!(model.member_epoch("a", 4, &stays).is_err());
     }
 }

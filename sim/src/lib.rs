@@ -15,6 +15,7 @@
 mod admin;
 pub mod clock;
 mod consumer;
+mod consumer_member;
 mod group_model;
 mod link;
 mod member;

@@ -218,17 +218,7 @@ impl Member {
     fn commit(&self, partition: i32, model: &mut GroupModel) -> Ask {
         let key = (self.group.clone(), partition);
         let offset = model.next(&key);
-        let asked = api::offset_commit_request::OffsetCommitRequestPartition::default()
-            .with_partition_index(partition)
-            .with_committed_offset(offset);
-        let topic = api::offset_commit_request::OffsetCommitRequestTopic::default()
-            .with_name(topic_name())
-            .with_partitions(vec![asked]);
-        let request = api::OffsetCommitRequest::default()
-            .with_group_id(self.group_id())
-            .with_generation_id_or_member_epoch(self.generation)
-            .with_member_id(self.id.clone())
-            .with_topics(vec![topic]);
+        let request = commit_request(&key, offset, self.generation, &self.id);
         let send: Send = Box::new(move |id| encode(id, COMMIT_VERSION, &request));
         (Asked::Commit { key, offset }, send)
     }
@@ -396,12 +386,32 @@ impl Member {
 type Send = Box<dyn Fn(i32) -> Bytes>;
 type Ask = (Asked, Send);
 
+/// Commits one offset as a member of a generation, or of an epoch.
+pub(crate) fn commit_request(
+    (group, partition): &Key,
+    offset: i64,
+    generation_id_or_member_epoch: i32,
+    member_id: &StrBytes,
+) -> api::OffsetCommitRequest {
+    let asked = api::offset_commit_request::OffsetCommitRequestPartition::default()
+        .with_partition_index(*partition)
+        .with_committed_offset(offset);
+    let topic = api::offset_commit_request::OffsetCommitRequestTopic::default()
+        .with_name(topic_name())
+        .with_partitions(vec![asked]);
+    api::OffsetCommitRequest::default()
+        .with_group_id(api::GroupId(text(group)))
+        .with_generation_id_or_member_epoch(generation_id_or_member_epoch)
+        .with_member_id(member_id.clone())
+        .with_topics(vec![topic])
+}
+
 /// Asks for one offset.
 pub(crate) fn encode_fetch(key: &Key) -> Bytes {
     fetch_frame(0, key)
 }
 
-fn fetch_frame(correlation_id: i32, (group, partition): &Key) -> Bytes {
+pub(crate) fn fetch_frame(correlation_id: i32, (group, partition): &Key) -> Bytes {
     let topic = api::offset_fetch_request::OffsetFetchRequestTopic::default()
         .with_name(topic_name())
         .with_partition_indexes(vec![*partition]);
@@ -432,7 +442,7 @@ pub(crate) fn fetched(
 }
 
 /// Errors after which a client tries again.
-fn tolerate(code: ErrorCode, what: &str) -> Result<(), Violation> {
+pub(crate) fn tolerate(code: ErrorCode, what: &str) -> Result<(), Violation> {
     let asked_again = code.retriable() || code == ErrorCode::REBALANCE_IN_PROGRESS;
     match asked_again {
         true => Ok(()),
@@ -440,14 +450,14 @@ fn tolerate(code: ErrorCode, what: &str) -> Result<(), Violation> {
     }
 }
 
-fn answer(what: String) -> Violation {
+pub(crate) fn answer(what: String) -> Violation {
     Violation::Answer { what }
 }
 
-fn text(text: &str) -> StrBytes {
+pub(crate) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn topic_name() -> api::TopicName {
+pub(crate) fn topic_name() -> api::TopicName {
     api::TopicName(text(TOPIC))
 }

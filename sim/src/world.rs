@@ -21,6 +21,7 @@ use rand::{Rng, SeedableRng};
 use crate::admin::Admin;
 use crate::clock::SimClock;
 use crate::consumer::Consumer;
+use crate::consumer_member::ConsumerMember;
 use crate::group_model::GroupModel;
 use crate::link::Link;
 use crate::member::{self, Member};
@@ -39,6 +40,7 @@ struct Plan {
     consumers: u32,
     members: u32,
     loners: u32,
+    consumer_members: u32,
     crash_every: u32,
     power_loss: bool,
     disk_faults: bool,
@@ -52,6 +54,7 @@ impl Plan {
             consumers: rng.random_range(1..=2),
             members: rng.random_range(0..=3),
             loners: rng.random_range(0..=2),
+            consumer_members: rng.random_range(0..=3),
             crash_every: [60, 150, 400][rng.random_range(0..3)],
             power_loss: rng.random_bool(0.6),
             disk_faults: rng.random_bool(0.3),
@@ -68,6 +71,7 @@ enum Role {
     Consumer(Consumer),
     Admin(Admin),
     Member(Member),
+    ConsumerMember(ConsumerMember),
 }
 
 struct Client {
@@ -88,6 +92,7 @@ pub struct Summary {
     pub tails_lost: u32,
     pub commits: u64,
     pub joins: u64,
+    pub handovers: u64,
     pub images_lost: u32,
     pub images_set_back: u32,
     pub topics_created: u32,
@@ -126,6 +131,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     world.summary.observed = world.model.observed();
     world.summary.commits = world.groups.commits();
     world.summary.joins = world.groups.joins();
+    world.summary.handovers = world.groups.handovers();
     world.summary.simulated_ms =
         u64::try_from(world.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(world.summary)
@@ -146,6 +152,12 @@ impl World {
         for number in 0..plan.loners {
             clients.push(Role::Member(Member::loner(&format!("loner-{number}"))));
         }
+        if plan.consumer_members > 0 {
+            // Has the topic made, and the topic of offsets with the search for a coordinator.
+            clients.push(Role::Member(Member::loner("loner-of-the-crew")));
+        }
+        let crew = (0..plan.consumer_members).map(ConsumerMember::new);
+        clients.extend(crew.map(Role::ConsumerMember));
         let mut world = World {
             config: Arc::new(config()),
             clock: Arc::new(SimClock::default()),
@@ -249,6 +261,7 @@ impl World {
                 Role::Consumer(consumer) => consumer.receive(frame, &mut self.model)?,
                 Role::Admin(admin) => admin.receive(frame)?,
                 Role::Member(member) => member.receive(frame, &mut self.groups)?,
+                Role::ConsumerMember(member) => member.receive(frame, &mut self.groups)?,
             }
         }
         if !open {
@@ -276,7 +289,7 @@ impl World {
                 match &mut client.role {
                     Role::Producer(producer) => producer.topic_deleted(&topic),
                     Role::Consumer(consumer) => consumer.topic_deleted(&topic),
-                    Role::Admin(_) | Role::Member(_) => {}
+                    Role::Admin(_) | Role::Member(_) | Role::ConsumerMember(_) => {}
                 }
             }
         }
@@ -293,7 +306,7 @@ impl World {
                                 .or_insert(0);
                         }
                     }
-                    Role::Admin(_) | Role::Member(_) => {}
+                    Role::Admin(_) | Role::Member(_) | Role::ConsumerMember(_) => {}
                 }
             }
         }
@@ -309,6 +322,7 @@ impl World {
             Role::Consumer(consumer) => consumer.disconnected(),
             Role::Admin(admin) => admin.disconnected(),
             Role::Member(member) => member.disconnected(),
+            Role::ConsumerMember(member) => member.disconnected(),
         }
     }
 
@@ -488,6 +502,7 @@ impl World {
                 Role::Consumer(_) => true,
                 Role::Admin(admin) => admin.is_done(),
                 Role::Member(member) => member.is_done(),
+                Role::ConsumerMember(member) => member.is_done(),
             });
             if done {
                 return Ok(());
@@ -497,6 +512,7 @@ impl World {
                     Role::Producer(producer) => producer.retire(),
                     Role::Admin(admin) => admin.retire(),
                     Role::Member(member) => member.retire(),
+                    Role::ConsumerMember(member) => member.retire(),
                     Role::Consumer(_) => {}
                 }
             }
@@ -609,6 +625,7 @@ impl Role {
             Role::Consumer(consumer) => consumer.pump(link, rng),
             Role::Admin(admin) => admin.act(link, rng),
             Role::Member(member) => member.act(link, groups, rng),
+            Role::ConsumerMember(member) => member.act(link, groups, rng),
         }
     }
 }
@@ -623,6 +640,10 @@ fn config() -> Config {
         ("auto.create.topics.enable", "false"),
         ("offsets.topic.num.partitions", "2"),
         ("group.initial.rebalance.delay.ms", "0"),
+        ("group.consumer.min.heartbeat.interval.ms", "500"),
+        ("group.consumer.heartbeat.interval.ms", "1000"),
+        ("group.consumer.min.session.timeout.ms", "5000"),
+        ("group.consumer.session.timeout.ms", "10000"),
     ];
     Config::from_pairs(pairs).expect("the simulated configuration is valid")
 }

@@ -21,6 +21,7 @@ struct Met {
     topics_deleted: AtomicU64,
     commits: AtomicU64,
     joins: AtomicU64,
+    handovers: AtomicU64,
     images_lost: AtomicU64,
     images_set_back: AtomicU64,
 }
@@ -37,6 +38,7 @@ impl Met {
         add(&self.topics_deleted, summary.topics_deleted.into());
         add(&self.commits, summary.commits);
         add(&self.joins, summary.joins);
+        add(&self.handovers, summary.handovers);
         add(&self.images_lost, summary.images_lost.into());
         add(&self.images_set_back, summary.images_set_back.into());
     }
@@ -83,6 +85,7 @@ fn a_thousand_seeds_keep_every_promise() {
         ("topics were deleted", met.topics_deleted),
         ("offsets were committed", met.commits),
         ("members joined", met.joins),
+        ("partitions were handed over", met.handovers),
         ("images were lost", met.images_lost),
         ("images were set back", met.images_set_back),
     ] {
