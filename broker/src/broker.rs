@@ -47,9 +47,6 @@ pub trait ControllerHandle: Send + Sync {
     fn quorum(&self) -> QuorumState;
 }
 
-/// Called with the reason why a broker cannot go on.
-type OnEnd = Box<dyn Fn(&str) + Send + Sync>;
-
 /// What one broker is made of.
 pub struct Broker {
     pub node_id: BrokerId,
