@@ -7,6 +7,7 @@ mod compaction;
 mod crashes;
 mod faults;
 mod hostile;
+mod idle;
 mod model;
 mod readers;
 mod retention;
