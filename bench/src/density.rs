@@ -211,6 +211,8 @@ impl Turn<'_> {
             &format!("{when}: the last partition is served, s"),
             began.elapsed().as_secs_f64(),
         );
+        let cpu = process::cpu_seconds(self.peer.pid())?;
+        self.add(&format!("{when}: broker CPU until then, s"), cpu);
         for topic in self.plan.topics.names() {
             let ends = client.all_end_offsets(&topic, self.plan.topics.partitions)?;
             let lost = ends.iter().position(|end| *end != self.written);
