@@ -32,6 +32,7 @@ use crate::partition::map::PartitionMap;
 use crate::producer_ids::ProducerIds;
 use crate::request_memory::RequestMemory;
 use crate::retention::Retention;
+use crate::scrubber::Scrubber;
 use crate::strangers::Strangers;
 
 /// Called once with the controller's answer, after the change is durable and visible in the
@@ -68,6 +69,7 @@ pub struct Broker {
     pub retention: Retention,
     pub cleaner: Cleaner,
     pub mover: Mover,
+    pub scrubber: Scrubber,
     /// What the newest batches of all partitions may take in memory.
     pub tail_budget: Arc<TailBudget>,
     /// What requests that are still arriving may take.
@@ -183,6 +185,7 @@ impl Broker {
             retention: Retention::default(),
             cleaner: Cleaner::default(),
             mover: Mover::default(),
+            scrubber: Scrubber::default(),
             tail_budget: TailBudget::new(tail_bytes),
             strangers: Strangers::default(),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),

@@ -26,7 +26,7 @@ use crate::partition::{Partition, PartitionError};
 mod pace;
 
 pub use pace::Pause;
-use pace::Throttle;
+pub(crate) use pace::Throttle;
 
 type Id = (TopicId, i32);
 

@@ -143,6 +143,9 @@ pub struct Config {
     pub decompression_max_ratio: u64,
     /// How long a write of durability class `interval` may stay unflushed.
     pub durability_interval_ms: u64,
+    /// Sealed data is read again once in so long; `None`: never.
+    pub scrub_interval: Option<std::time::Duration>,
+    pub scrub_max_bytes_per_second: f64,
 
     pub log_format: LogFormat,
     /// A level, or levels per module as in `info,ottla_broker::net=debug`.
@@ -268,6 +271,8 @@ impl Config {
             decompression_max_bytes: 0,
             decompression_max_ratio: 0,
             durability_interval_ms: 0,
+            scrub_interval: None,
+            scrub_max_bytes_per_second: 0.0,
             log_format: LogFormat::Auto,
             log_level: String::new(),
             metrics_group_limit: 0,

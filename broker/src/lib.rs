@@ -40,5 +40,6 @@ pub mod recovery;
 pub mod reply;
 pub mod request_memory;
 pub mod retention;
+pub mod scrubber;
 pub mod start;
 pub mod strangers;

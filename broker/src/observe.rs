@@ -64,6 +64,8 @@ pub fn observe(broker: &Broker) -> Observation {
         image_lag_records,
         image_failures,
         cleaner: broker.cleaner.sample(),
+        scrub: broker.scrubber.sample(),
+        damaged: broker.scrubber.worries(),
     }
 }
 

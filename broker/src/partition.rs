@@ -21,7 +21,7 @@ mod writing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
@@ -87,7 +87,17 @@ pub struct Partition {
     changes: AtomicU64,
     /// Batches need work before they are appended: known without the lock.
     opens_records: AtomicBool,
+    suspicion: AtomicU8,
     inner: Mutex<Inner>,
+}
+
+/// Whether a read met damaged bytes that the scrub has not measured yet.
+struct Suspicion;
+
+impl Suspicion {
+    const NONE: u8 = 0;
+    const MET: u8 = 1;
+    const LOOKED_AT: u8 = 2;
 }
 
 enum LogSlot {
@@ -227,6 +237,7 @@ impl Partition {
             counters: PartitionCounters::default(),
             changes: AtomicU64::new(0),
             opens_records: AtomicBool::new(opens_records),
+            suspicion: AtomicU8::new(Suspicion::NONE),
             inner: Mutex::new(inner),
         }
     }

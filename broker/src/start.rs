@@ -245,6 +245,7 @@ impl Running {
         // A round of compaction under way is given up: what it has swapped in stays.
         self.broker.cleaner.stop();
         self.broker.mover.stop();
+        self.broker.scrubber.stop();
         self.crews.stop();
     }
 
@@ -418,6 +419,7 @@ struct Crews {
     housekeeper: Crew,
     cleaner: Crew,
     mover: Crew,
+    scrubber: Crew,
 }
 
 impl Crews {
@@ -473,6 +475,7 @@ impl Crews {
             housekeeper: Crew::new(),
             cleaner: Crew::new(),
             mover: Crew::new(),
+            scrubber: Crew::new(),
         })
     }
 
@@ -486,6 +489,7 @@ impl Crews {
         self.images.stop();
         self.cleaner.stop();
         self.mover.stop();
+        self.scrubber.stop();
     }
 
     /// Those that work on opened logs.
@@ -494,6 +498,7 @@ impl Crews {
         self.images(broker)?;
         self.cleaner(broker)?;
         self.mover(broker)?;
+        self.scrubber(broker)?;
         self.groups(broker)
     }
 
@@ -554,6 +559,23 @@ impl Crews {
             Some(broker.mover.run(&broker, &mut pause))
         };
         self.mover.add("mover", work).map_err(StartError::Threads)
+    }
+
+    /// Reads old data again; nobody waits for it.
+    fn scrubber(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        let broker = Arc::clone(broker);
+        let mut began = false;
+        let work = move || {
+            if !std::mem::replace(&mut began, true) {
+                threads::lower_priority();
+            }
+            let mut pause = |wait| threads::pause(wait, || broker.scrubber.is_stopping());
+            let now = broker.clock.now();
+            Some(broker.scrubber.run(&broker, now, &mut pause))
+        };
+        self.scrubber
+            .add("scrubber", work)
+            .map_err(StartError::Threads)
     }
 
     fn housekeeper(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {

@@ -7,6 +7,7 @@ pub(crate) mod group;
 pub(crate) mod produce;
 pub(crate) mod scope;
 pub(crate) mod server;
+pub(crate) mod storage;
 pub(crate) mod topic;
 
 use ottla_protocol::messages::{self as api, StrBytes};

@@ -17,6 +17,7 @@ pub(crate) enum Exit {
     Auth = 5,
     Unreachable = 6,
     Partial = 7,
+    Unhealthy = 8,
 }
 
 /// A failure, told in up to three sentences.

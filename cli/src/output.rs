@@ -75,7 +75,8 @@ impl Table {
         text
     }
 
-    fn objects(&self) -> impl Iterator<Item = Value> + '_ {
+    /// Each row as a JSON object.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = Value> + '_ {
         self.rows.iter().map(|row| {
             let pairs = self.columns.iter().zip(row);
             Value::Object(

@@ -26,6 +26,10 @@ const COMMANDS: &[&[&str]] = &[
     &["group", "delete"],
     &["group", "offset-delete"],
     &["group", "remove-member"],
+    &["storage", "check"],
+    &["storage", "dump"],
+    &["storage", "repair"],
+    &["storage", "adopt"],
     &["produce"],
     &["consume"],
 ];
@@ -45,6 +49,7 @@ errors then are JSON too. This page is generated from the binary.
 | 5 | not allowed |
 | 6 | unreachable, or no answer in time |
 | 7 | some of it worked, some failed |
+| 8 | what was checked is not sound |
 ";
 
 fn help(arguments: &[&str]) -> String {

@@ -223,9 +223,22 @@ impl Broker {
     pub fn start_apache_kafka(properties: &[(String, String)]) -> Result<Broker> {
         let folder = tempfile::tempdir()?;
         let settings = Settings::new(folder.path())?;
-        let log = File::create(settings.log_path())?;
+        let mut broker = Broker::start_apache_kafka_in(settings, properties)?;
+        broker._folder = Some(folder);
+        Ok(broker)
+    }
+
+    /// Apache Kafka in the folder and on the port of `settings`; the folder outlives it.
+    pub fn start_apache_kafka_in(
+        settings: Settings,
+        properties: &[(String, String)],
+    ) -> Result<Broker> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(settings.log_path())?;
         let mut command = Command::new(root().join("scripts/kafka-server"));
-        command.arg(folder.path()).arg(settings.port.to_string());
+        command.arg(&settings.folder).arg(settings.port.to_string());
         command.arg(settings.http_port.to_string());
         command.args(
             properties
@@ -242,7 +255,7 @@ impl Broker {
             settings,
             child,
             bootstrap,
-            _folder: Some(folder),
+            _folder: None,
         };
         broker.wait_until_ready()?;
         Ok(broker)

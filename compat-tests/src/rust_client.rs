@@ -209,6 +209,37 @@ fn is_transient(error: &KafkaError) -> bool {
     )
 }
 
+/// Everything in a partition from its first offset to its end, whatever offsets are missing.
+pub fn read_to_end(
+    bootstrap: &str,
+    topic: &str,
+    partition: i32,
+    settings: &[(&str, &str)],
+) -> Result<Vec<Record>> {
+    let mut settings = settings.to_vec();
+    settings.push(("enable.partition.eof", "true"));
+    let consumer = consumer(bootstrap, &settings)?;
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+    consumer.assign(&assignment)?;
+    let (mut records, deadline) = (Vec::new(), Instant::now() + TIMEOUT);
+    loop {
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => records.push(Record::from_message(&message)),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+            Some(Err(error)) if is_transient(&error) => {}
+            Some(Err(error)) => return Err(error).context(format!("{topic}-{partition}")),
+            None => {}
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "{topic}-{partition}: no end after {} records",
+                records.len()
+            );
+        }
+    }
+}
+
 /// The first offset and the end of a partition.
 pub fn watermarks(bootstrap: &str, topic: &str, partition: i32) -> Result<(i64, i64)> {
     Ok(consumer(bootstrap, &[])?.fetch_watermarks(topic, partition, TIMEOUT)?)

@@ -20,6 +20,7 @@ pub mod decide;
 pub mod delta;
 pub mod elect;
 pub mod image;
+pub mod kafka;
 pub mod raft;
 pub mod reconstruct;
 pub mod record;

@@ -75,6 +75,19 @@ pub struct Controller {
     stopped: bool,
 }
 
+/// The files with which a node begins alone, with these records as the cluster's past: names in
+/// its metadata directory, and contents. [`Controller::open`] goes on from them.
+pub fn metadata_files(
+    node: BrokerId,
+    records: &[MetadataRecord],
+) -> Result<Vec<(String, Vec<u8>)>, ControllerError> {
+    let members = ConfState {
+        voters: vec![raft_id(node)],
+        ..ConfState::default()
+    };
+    store::files_of(&members, records)
+}
+
 impl Controller {
     /// Opens the node's metadata on `disk`, or begins a new quorum. A node that is alone leads
     /// when this returns, and its image is up to date; others hold an election first.

@@ -119,6 +119,8 @@ pub trait DiskFile: Send + Sync + 'static {
     /// next read says what the disk holds: after a failed sync of an earlier process the two may
     /// differ. Writes that are not synced stay.
     fn forget_clean(&self, position: u64) -> io::Result<()>;
+    /// The same for a range that was read once and is not wanted in memory. A hint.
+    fn forget_range(&self, range: Range<u64>) -> io::Result<()>;
     /// Bytes that are written and will not be rewritten: mapped if the budget allows, else copied.
     /// Fails with `UnexpectedEof` when the range passes the end of the file.
     fn view(&self, range: Range<u64>) -> io::Result<Bytes>;

@@ -10,6 +10,7 @@
 //! ottla-metadata/                    the controller's log; in one of the directories
 //! ottla.directories                  beside it: which directories the broker had at its last start
 //! ottla-images/                      RocksDB: images of internal topics; may be deleted
+//! kafka-cluster-metadata/            Kafka's metadata log, of a directory that was adopted
 //! TOPIC-PARTITION/                   one partition: segments, partition.metadata, ...
 //! TOPIC-PARTITION.UUID-delete/       a deleted partition whose files are still to be removed
 //! ```
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 use crate::disk::{Disk, LockError, read_file, write_file_atomically};
 
+mod adopt;
 mod directories;
 mod identity;
 mod properties;
@@ -32,6 +34,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::{KAFKA_METADATA_DIR, KAFKA_METADATA_KEPT, Owner, adopt, owner};
 pub use directories::{DIRECTORIES, KnownDirectory, read_directories, write_directories};
 pub use identity::{
     DirectoryId, Identity, LogDir, NewIds, OpenError, Wanted, is_somebodys, open, prepare,
@@ -62,7 +65,10 @@ pub enum LayoutError {
     NewerFormat { found: u32 },
     #[error("it is empty, and a directory that is in use was expected")]
     Empty,
-    #[error("it was written by Apache Kafka ({META_PROPERTIES} without {FORMAT_STAMP})")]
+    #[error(
+        "it was written by Apache Kafka ({META_PROPERTIES} without {FORMAT_STAMP}); \
+         `ottla storage adopt` takes it over"
+    )]
     KafkaDirectory,
     #[error("{file}: line {line}: {problem}")]
     Malformed {

@@ -39,6 +39,7 @@ mod copy;
 mod epochs;
 mod error;
 mod index;
+pub mod inspect;
 mod lookup;
 mod metadata;
 mod open;
@@ -46,9 +47,11 @@ mod producers;
 mod read;
 mod records;
 mod recover;
+pub mod repair;
 mod report;
 mod retain;
 mod scan;
+mod scrub;
 mod segment;
 mod tail;
 mod truncate;
@@ -73,6 +76,7 @@ pub use read::LogRead;
 pub use records::RecordWork;
 pub use report::{Damage, DamageKind, RecoveryReport};
 pub use retain::{Expired, OldFiles, Reason, Retention};
+pub use scrub::{DamagedPlace, ScrubWork, Scrubbed};
 pub use tail::TailBudget;
 
 use compact::PendingSwap;
@@ -178,6 +182,8 @@ pub struct Log {
     truncations: u64,
     /// Below, compaction has been.
     compacted_to: Offset,
+    /// Places in segments that cannot be read, as far as known; see `scrub.rs`.
+    holes: Vec<DamagedPlace>,
     swap: Option<PendingSwap>,
     /// Compaction made indexes that are in no file yet.
     indexes_unwritten: bool,
@@ -241,6 +247,7 @@ impl Log {
             generation: 0,
             truncations: 0,
             compacted_to: Offset::ZERO,
+            holes: Vec::new(),
             swap: None,
             indexes_unwritten: false,
             damaged: false,

@@ -116,6 +116,13 @@ fn transaction(log: &mut Log, epoch: i32, committed: bool) {
 }
 
 fn dump(jars: &Path, arguments: &[&str], files: &[PathBuf]) -> String {
+    let (success, text) = run_tool(jars, arguments, files);
+    assert!(success, "{text}");
+    text
+}
+
+/// Whether it came to its end, and what it said.
+fn run_tool(jars: &Path, arguments: &[&str], files: &[PathBuf]) -> (bool, String) {
     let files: Vec<String> = files
         .iter()
         .map(|file| file.display().to_string())
@@ -134,8 +141,7 @@ fn dump(jars: &Path, arguments: &[&str], files: &[PathBuf]) -> String {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    text
+    (output.status.success(), text)
 }
 
 /// The same history, compacted twice: gaps, empty batches, delete horizons, merged segments.
@@ -215,14 +221,12 @@ impl LogAccess for Shared {
 
 #[test]
 fn kafkas_dump_tool_finds_nothing_to_complain_about() {
-    check_with_kafka(write_log, 3, true);
+    check_with_kafka(write_log, 3);
 }
 
 #[test]
 fn kafkas_dump_tool_finds_nothing_to_complain_about_in_a_compacted_log() {
-    // Its lookups of offset indexes end in an exception here, which is not understood yet; our
-    // own check of every entry stands in.
-    check_with_kafka(write_compacted_log, 1, false);
+    check_with_kafka(write_compacted_log, 1);
 }
 
 /// Each entry leads to the batch whose last offset it names.
@@ -253,14 +257,16 @@ fn verify_indexes(jars: &Path, indexes: &[PathBuf], to_damage: [PathBuf; 2]) {
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[7] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        let damaged = dump(jars, &["--verify-index-only"], &[file]);
+        let (ended, damaged) = run_tool(jars, &["--verify-index-only"], &[file]);
         let noticed = |complaint: &&str| damaged.contains(*complaint);
-        assert!(complaints.iter().any(noticed), "{damaged}");
+        // Where an entry leads to bytes that are no batch, the tool looks for one all the same.
+        let lost = !ended && damaged.contains("NoSuchElementException");
+        assert!(lost || complaints.iter().any(noticed), "{damaged}");
     }
 }
 
-/// `segments`: more than so many must have been written. `verify`: with the tool's index lookups.
-fn check_with_kafka(write: fn(Arc<RealDisk>), segments: usize, verify: bool) {
+/// `segments`: more than so many must have been written.
+fn check_with_kafka(write: fn(Arc<RealDisk>), segments: usize) {
     let Some(jars) = jars() else {
         let missing =
             "NOT CHECKED: Kafka's DumpLogSegments (no Java or no jars: scripts/kafka-jars)";
@@ -305,13 +311,8 @@ fn check_with_kafka(write: fn(Arc<RealDisk>), segments: usize, verify: bool) {
         indexes.len(),
         "{checked}"
     );
-    if verify {
-        verify_indexes(
-            &jars,
-            &indexes,
-            [of("index").remove(0), of("timeindex").remove(0)],
-        );
-    }
+    let damaged = [of("index").remove(0), of("timeindex").remove(0)];
+    verify_indexes(&jars, &indexes, damaged);
     let aborted = dump(&jars, &[], &of("txnindex"));
     assert!(aborted.contains("producerId: 99"), "{aborted}");
     let snapshots = dump(&jars, &[], &of("snapshot"));

@@ -1,5 +1,5 @@
-//! How fast compaction may read and write: a budget that fills with time and is overdrawn by one
-//! buffer at most.
+//! How fast compaction and the scrub may read and write: a budget that fills with time and is
+//! overdrawn by one buffer at most.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ pub type Pause<'a> = &'a mut dyn FnMut(Duration) -> bool;
 /// The most that is saved up while nothing is read.
 const SAVED_MAX: Duration = Duration::from_millis(500);
 
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     bytes_per_second: f64,
     /// When everything so far was allowed to have been passed.
     allowed_until: Instant,
 }
 
 impl Throttle {
-    pub(super) fn new(bytes_per_second: f64, now: Instant) -> Throttle {
+    pub(crate) fn new(bytes_per_second: f64, now: Instant) -> Throttle {
         Throttle {
             bytes_per_second: bytes_per_second.max(1.0),
             allowed_until: now,
@@ -24,7 +24,7 @@ impl Throttle {
     }
 
     /// So many bytes are read or written now; answers how long to wait before.
-    pub(super) fn passed(&mut self, bytes: u64, now: Instant) -> Duration {
+    pub(crate) fn passed(&mut self, bytes: u64, now: Instant) -> Duration {
         let earliest = now.checked_sub(SAVED_MAX).unwrap_or(now);
         let from = self.allowed_until.max(earliest);
         let takes = bytes as f64 / self.bytes_per_second;

@@ -26,6 +26,9 @@ use crate::observe::report::GroupReport;
 /// No body of these routes is larger.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// So many damaged places are named one by one; the metric counts all of them.
+const DAMAGE_SHOWN_MAX: usize = 100;
+
 const PATHS: &[&str] = &[
     "/live",
     "/ready",
@@ -167,7 +170,8 @@ fn reasons_to_worry(observation: &Observation) -> Vec<String> {
     let worries = worries.into_iter().filter(|(count, _)| *count > 0);
     let worries = worries.map(|(count, what)| format!("{count} partition(s) {what}"));
     let dirs = observation.log_dirs.iter().filter_map(worry_about);
-    dirs.chain(worries).collect()
+    let damaged = observation.damaged.iter().take(DAMAGE_SHOWN_MAX).cloned();
+    dirs.chain(worries).chain(damaged).collect()
 }
 
 fn worry_about(dir: &LogDirSample) -> Option<String> {

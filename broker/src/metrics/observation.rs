@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::PartitionCounts;
 use crate::cleaner::CleanerSample;
+use crate::scrubber::ScrubSample;
 
 /// One partition as this broker knows it, hosted here or not.
 #[derive(Clone, Debug)]
@@ -126,6 +127,9 @@ pub struct Observation {
     pub image_lag_records: u64,
     pub image_failures: u64,
     pub cleaner: CleanerSample,
+    pub scrub: ScrubSample,
+    /// Damaged places that the scrub knows, each in a few words.
+    pub damaged: Vec<String>,
 }
 
 /// This process at one moment, as the system sees it.

@@ -68,6 +68,13 @@ fn observation() -> Observation {
         is_active_controller: true,
         fetch_sessions: 3,
         groups: groups(),
+        scrub: crate::scrubber::ScrubSample {
+            passes: 1,
+            bytes: 2,
+            errors: 3,
+            damaged: 4,
+        },
+        damaged: vec!["t-0/00000000000000000000.log is damaged at 7".into()],
         cleaner: crate::cleaner::CleanerSample {
             uncleanable: 2,
             ..crate::cleaner::CleanerSample::default()

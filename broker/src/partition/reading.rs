@@ -2,12 +2,13 @@
 //! epoch, and the registration of fetches that wait for more. Nothing here changes the log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ottla_protocol::types::{LeaderEpoch, Offset};
 use ottla_storage::disk::RecordData;
-use ottla_storage::log::{Log, ReadError, TimestampOffset};
+use ottla_storage::log::{AbortedTransaction, Log, ReadError, TimestampOffset};
 
-use super::{DiskTrouble, Inner, Partition, PartitionError, copy_of};
+use super::{DiskTrouble, Inner, Partition, PartitionError, Suspicion, copy_of};
 use crate::purgatory::{FetchWait, WatchKey};
 
 /// Who reads, and so how far.
@@ -62,6 +63,8 @@ pub struct PartitionRead {
     pub size_bytes: u64,
     /// Where the reader goes on; its own offset when there was nothing.
     pub next_offset: Offset,
+    /// What a read-committed reader must drop of it, by first offset.
+    pub aborted: Vec<AbortedTransaction>,
     /// The reader's tail is not ours: it has to truncate to this epoch and offset.
     pub diverging: Option<(LeaderEpoch, Offset)>,
 }
@@ -77,6 +80,7 @@ impl PartitionRead {
             data: Vec::new(),
             size_bytes: 0,
             next_offset: offset,
+            aborted: Vec::new(),
             diverging,
         }
     }
@@ -86,6 +90,9 @@ impl Partition {
     pub fn read(&self, from: &ReadFrom) -> Result<PartitionRead, PartitionError> {
         self.with(|inner, effects| {
             let read = Partition::read_from(inner, from);
+            if let Err(PartitionError::Read(error)) = &read {
+                self.suspect(error);
+            }
             if let Err(PartitionError::Read(ReadError::Io { source, .. })) = &read {
                 tracing::warn!(partition = ?self, error = %source, "records could not be read");
                 let dir = Arc::clone(inner.seat.dir());
@@ -118,14 +125,44 @@ impl Partition {
         inner.used = true;
         let log = inner.log()?;
         let read = log.read(from.offset, from.max_bytes, upper, from.at_least_one)?;
+        let aborted = match from.isolation {
+            Isolation::ReadCommitted => log.aborted_transactions(from.offset, read.next_offset)?,
+            Isolation::ReadUncommitted => Vec::new(),
+        };
         let size_bytes = u64::from(read.size_bytes);
         Ok(PartitionRead {
             marks,
             data: read.data,
             size_bytes,
             next_offset: read.next_offset,
+            aborted,
             diverging: None,
         })
+    }
+
+    /// Tells once that a read met damage; the scrub will look how far it goes.
+    fn suspect(&self, error: &ReadError) {
+        let none = (Suspicion::NONE, Suspicion::MET);
+        let first = || {
+            let order = (Ordering::AcqRel, Ordering::Acquire);
+            let swapped = self
+                .suspicion
+                .compare_exchange(none.0, none.1, order.0, order.1);
+            swapped.is_ok()
+        };
+        if matches!(error, ReadError::Corrupt { .. }) && first() {
+            tracing::error!(partition = ?self, %error, "a client's read met damaged bytes");
+        }
+    }
+
+    /// True once after a read met damage.
+    pub fn take_suspicion(&self) -> bool {
+        let (met, looked) = (Suspicion::MET, Suspicion::LOOKED_AT);
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        let swapped = self
+            .suspicion
+            .compare_exchange(met, looked, order.0, order.1);
+        swapped.is_ok()
     }
 
     pub fn marks(&self) -> Result<Marks, PartitionError> {

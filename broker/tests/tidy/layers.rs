@@ -180,6 +180,7 @@ pub(crate) const NAMES: &[NameRule] = &[
             "cli/src/commands/server.rs",
             "cli/src/commands/dev.rs",
             "cli/src/commands/config",
+            "cli/src/commands/storage/adopt.rs",
         ],
         reason: "online commands speak the protocol, offline ones open the storage",
     },

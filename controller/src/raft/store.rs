@@ -14,7 +14,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use ottla_storage::disk::Disk;
+use ottla_storage::disk::{Disk, MemoryDisk, read_file};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
@@ -23,7 +23,7 @@ use super::history::image_at;
 use super::log::EntryLog;
 use super::state::{self, DIRECTORY, StoredSnapshot};
 use crate::image::MetadataImage;
-use crate::record::encode_batch;
+use crate::record::{MetadataRecord, encode_batch};
 
 /// Bootstrap happens at this index and term, so that a node that joins later, with an empty log,
 /// cannot be brought up by entries alone and must take a snapshot.
@@ -60,7 +60,7 @@ impl Store {
             if EntryLog::exists(&*disk)? {
                 return Err(ControllerError::NoSnapshot);
             }
-            bootstrap(&*disk, members)?;
+            bootstrap(&*disk, members, &MetadataImage::empty().snapshot())?;
             return Store::open(disk, members);
         }
         let hard_state = state::load_hard_state(&*disk)?.ok_or_else(|| damaged("no hard state"))?;
@@ -261,7 +261,29 @@ fn create_directory(disk: &dyn Disk) -> Result<(), ControllerError> {
     disk.sync_dir("").map_err(ControllerError::io(DIRECTORY))
 }
 
-fn bootstrap(disk: &dyn Disk, members: &ConfState) -> Result<(), ControllerError> {
+/// The files of a quorum of one whose first snapshot holds these records: names in the controller's
+/// directory, and contents.
+pub(super) fn files_of(
+    members: &ConfState,
+    records: &[MetadataRecord],
+) -> Result<Vec<(String, Vec<u8>)>, ControllerError> {
+    let disk = MemoryDisk::volatile();
+    create_directory(&disk)?;
+    bootstrap(&disk, members, records)?;
+    let io = |source| ControllerError::io(DIRECTORY)(source);
+    let mut files = Vec::new();
+    for entry in disk.list(DIRECTORY).map_err(io)? {
+        let path = format!("{DIRECTORY}/{}", entry.name);
+        files.push((entry.name, read_file(&disk, &path, u64::MAX).map_err(io)?));
+    }
+    Ok(files)
+}
+
+fn bootstrap(
+    disk: &dyn Disk,
+    members: &ConfState,
+    records: &[MetadataRecord],
+) -> Result<(), ControllerError> {
     let hard_state = HardState {
         term: BOOTSTRAP,
         vote: 0,
@@ -273,7 +295,7 @@ fn bootstrap(disk: &dyn Disk, members: &ConfState) -> Result<(), ControllerError
         index: BOOTSTRAP,
         term: BOOTSTRAP,
     };
-    let data = encode_batch(&MetadataImage::empty().snapshot());
+    let data = encode_batch(records);
     state::store_snapshot(disk, &StoredSnapshot { metadata, data })?;
     Ok(())
 }

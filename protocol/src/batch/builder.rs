@@ -89,6 +89,13 @@ impl BatchBuilder {
         self
     }
 
+    /// What the header says, wherever the last record is: for a batch that lost records.
+    #[must_use]
+    pub fn last_offset_delta(mut self, last_offset_delta: i32) -> Self {
+        self.last_offset_delta_given = Some(last_offset_delta);
+        self
+    }
+
     /// What the header says, whatever the records' times are.
     #[must_use]
     pub fn max_timestamp(mut self, max_timestamp: i64) -> Self {

@@ -416,6 +416,10 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
+    fn forget_range(&self, _range: Range<u64>) -> io::Result<()> {
+        self.check_alive()
+    }
+
     fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
         super::read_exact_at(self, range)
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ottla_protocol::types::{BrokerId, TopicId};
 use uuid::Uuid;
 
+use super::adopt::finish_adoption;
 use super::properties::{self, Properties};
 use super::{FORMAT_STAMP, FORMAT_VERSION, LayoutError, META_PROPERTIES, read_small};
 use crate::disk::{Budget, DirectoryLock, Disk, RealDisk, write_file_atomically};
@@ -117,6 +118,7 @@ pub fn prepare(
     match (stamped, read_identity(disk)?) {
         (true, Some(identity)) => {
             check(&identity, wanted)?;
+            finish_adoption(disk)?;
             Ok((identity, false))
         }
         (false, Some(_)) => Err(LayoutError::KafkaDirectory),
@@ -158,7 +160,7 @@ pub fn is_somebodys(path: &Path) -> bool {
 }
 
 /// Whether the directory bears our stamp, of a version we know.
-fn read_stamp(disk: &dyn Disk) -> Result<bool, LayoutError> {
+pub(super) fn read_stamp(disk: &dyn Disk) -> Result<bool, LayoutError> {
     let Some(content) = read_small(disk, FORMAT_STAMP)? else {
         return Ok(false);
     };
@@ -171,7 +173,7 @@ fn read_stamp(disk: &dyn Disk) -> Result<bool, LayoutError> {
     }
 }
 
-fn read_identity(disk: &dyn Disk) -> Result<Option<Identity>, LayoutError> {
+pub(super) fn read_identity(disk: &dyn Disk) -> Result<Option<Identity>, LayoutError> {
     let Some(content) = read_small(disk, META_PROPERTIES)? else {
         return Ok(None);
     };
@@ -193,26 +195,34 @@ fn read_identity(disk: &dyn Disk) -> Result<Option<Identity>, LayoutError> {
     }))
 }
 
-fn write(disk: &dyn Disk, identity: &Identity) -> Result<(), LayoutError> {
-    let put = |file, comment, entries: &[(&str, &str)]| {
-        write_file_atomically(disk, file, properties::format(comment, entries).as_bytes())
-            .map_err(|error| LayoutError::io(file, error))
-    };
-    let version = FORMAT_VERSION.to_string();
+fn put(
+    disk: &dyn Disk,
+    file: &str,
+    comment: &str,
+    entries: &[(&str, &str)],
+) -> Result<(), LayoutError> {
+    write_file_atomically(disk, file, properties::format(comment, entries).as_bytes())
+        .map_err(|error| LayoutError::io(file, error))
+}
+
+pub(super) fn write_stamp(disk: &dyn Disk) -> Result<(), LayoutError> {
+    let comment = "The format of this log directory. Do not edit.";
     put(
+        disk,
         FORMAT_STAMP,
-        "The format of this log directory. Do not edit.",
-        &[("version", &version)],
-    )?;
+        comment,
+        &[("version", &FORMAT_VERSION.to_string())],
+    )
+}
+
+fn write(disk: &dyn Disk, identity: &Identity) -> Result<(), LayoutError> {
+    write_stamp(disk)?;
     let entries = [
         ("version", "1"),
         ("cluster.id", &identity.cluster_id),
         ("node.id", &identity.node_id.to_string()),
         ("directory.id", &identity.directory_id.to_string()),
     ];
-    put(
-        META_PROPERTIES,
-        "Whose log directory this is. Do not edit.",
-        &entries,
-    )
+    let comment = "Whose log directory this is. Do not edit.";
+    put(disk, META_PROPERTIES, comment, &entries)
 }

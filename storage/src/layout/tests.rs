@@ -378,3 +378,54 @@ fn partition_metadata_is_kafkas() {
         );
     }
 }
+
+fn kafkas() -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let text = "version=1\ncluster.id=c\nnode.id=1\ndirectory.id=AAAAAAAAQAAAAAAAAAAAAQ\n";
+    write_file_atomically(&disk, META_PROPERTIES, text.as_bytes()).unwrap();
+    disk.create_dir(KAFKA_METADATA_DIR).unwrap();
+    disk.sync_dir("").unwrap();
+    disk
+}
+
+#[test]
+fn a_crash_leaves_kafkas_directory_or_ours_and_a_start_completes_it() {
+    let files = vec![("hard-state".to_owned(), b"state".to_vec())];
+    let whole = kafkas();
+    let before = whole.operations();
+    adopt(&whole, &files).unwrap();
+    let (mut kafkas_left, mut ours) = (0, 0);
+    let points = 0..=whole.operations() - before;
+    let kinds = |seed| {
+        [
+            Crash::Process,
+            Crash::PowerLossOfAllUnsynced,
+            Crash::PowerLoss { seed },
+        ]
+    };
+    for (halted, crash) in points.flat_map(|at| kinds(at).map(|crash| (at, crash))) {
+        let disk = kafkas();
+        disk.halt_after(halted);
+        let _ = adopt(&disk, &files);
+        disk.crash(crash);
+        match owner(&disk).unwrap() {
+            Owner::Kafka(_) => {
+                kafkas_left += 1;
+                let names: Vec<_> = disk.list("").unwrap();
+                let folders: Vec<_> = names.iter().filter(|entry| entry.is_dir).collect();
+                assert_eq!(folders.len(), 1, "{folders:?}");
+                assert_eq!(folders[0].name, KAFKA_METADATA_DIR);
+                adopt(&disk, &files).unwrap();
+            }
+            Owner::Ours(_) => ours += 1,
+            Owner::Nobody => panic!("the identity is lost after {halted}"),
+        }
+        let (identity, fresh) = prepare(&disk, &wanted(1, None), &new_ids()).unwrap();
+        assert_eq!((identity.cluster_id.as_str(), fresh), ("c", false));
+        let state = format!("{CONTROLLER_DIR}/hard-state");
+        assert_eq!(read_file(&disk, &state, 100).unwrap(), b"state");
+        assert!(disk.exists(KAFKA_METADATA_KEPT).unwrap());
+        assert!(!disk.exists(KAFKA_METADATA_DIR).unwrap());
+    }
+    assert!(kafkas_left > 3 && ours > 1, "{kafkas_left} {ours}");
+}

@@ -120,12 +120,18 @@ impl Log {
         let segment = &self.segments[at];
         let file = segment.file(&*self.disk, &self.dir)?;
         let index = self.index(at)?;
+        let clear = self.obstacles(segment, from)?;
         let found = segment
-            .locate(&**file, index, from)
+            .locate_from(&**file, index, from, clear.floor)
             .map_err(|e| self.fault(segment, e))?;
         let Some(first) = found else { return Ok(None) };
-        let end = self.segment_end(at);
-        let stretch = stretch(&**file, segment, index, &first, limits, end)
+        let whole = (u64::from(segment.size_bytes), self.segment_end(at));
+        let (size, end) = clear.until.unwrap_or(whole);
+        let limits = Limits {
+            upper: limits.upper.min(end),
+            ..limits
+        };
+        let stretch = stretch(&**file, segment, index, &first, limits, (size, end))
             .map_err(|error| self.fault(segment, error))?;
         let Some(stretch) = stretch else {
             return Ok(None);
@@ -140,7 +146,8 @@ impl Log {
     fn nothing_left(&self, at: usize, from: Offset) -> Result<bool, ReadError> {
         let segment = &self.segments[at];
         let file = segment.file(&*self.disk, &self.dir)?;
-        let found = segment.locate(&**file, self.index(at)?, from);
+        let floor = self.obstacles(segment, from)?.floor;
+        let found = segment.locate_from(&**file, self.index(at)?, from, floor);
         Ok(found.map_err(|error| self.fault(segment, error))?.is_none())
     }
 
@@ -186,6 +193,10 @@ impl Log {
 
 impl Log {
     fn aborted_in(&self, at: usize) -> Result<Cow<'_, [AbortedTransaction]>, ReadError> {
+        let sealed = at + 1 < self.segments.len();
+        if sealed && self.segments[at].is_without_aborted(&*self.disk, &self.dir) {
+            return Ok(Cow::Borrowed(&[]));
+        }
         let index = self.index(at)?;
         match index.aborted_known {
             true => Ok(Cow::Borrowed(&index.aborted)),
@@ -201,7 +212,7 @@ fn stretch(
     index: &SegmentIndex,
     first: &Found,
     limits: Limits,
-    segment_end: Offset,
+    (size, segment_end): (u64, Offset),
 ) -> Result<Option<Stretch>, ScanError> {
     let first_size = first.end() - first.position;
     let fits = first_size <= limits.max_bytes || limits.at_least_one;
@@ -209,7 +220,6 @@ fn stretch(
         return Ok(None);
     }
     let limit = first.position + limits.max_bytes.max(first_size);
-    let size = u64::from(segment.size_bytes);
     if limit >= size && limits.upper >= segment_end {
         let start = first.position;
         return Ok(Some(Stretch {
@@ -230,7 +240,9 @@ fn stretch(
     let skip_to = index.entry_before(limit, upper);
     let skip_to = skip_to.filter(|entry| u64::from(entry.position) > stretch.start);
     scan.position = segment.verified(&mut scan, skip_to)?.max(stretch.start);
-    while let Some(found) = scan.next()? {
+    while scan.position < size
+        && let Some(found) = scan.next()?
+    {
         if found.end() > limit || found.header.last_offset() >= limits.upper {
             // Everything before the entry that was skipped to is inside, whatever comes after.
             if found.position > stretch.end {

@@ -28,7 +28,7 @@ use super::producers::{Producers, snapshot};
 use super::report::{Damage, DamageKind, RecoveryReport};
 use super::scan::{Found, Scan, ScanError, WALK_BYTES};
 use super::segment::{Segment, path};
-use super::{Log, control::EndTransaction};
+use super::{DamagedPlace, Log, control::EndTransaction};
 use crate::checkpoint::{LEADER_EPOCHS, parse_leader_epochs};
 use crate::disk::{parent, read_file};
 use crate::layout::SegmentFile;
@@ -353,6 +353,7 @@ impl Log {
             }
             let until_position = next.unwrap_or(size);
             let kind = DamageKind::Kept { until_position };
+            self.note_kept(scan, (path, position, until_position), fault)?;
             walk.report.damage.push(Damage {
                 path: path.to_owned(),
                 position,
@@ -361,6 +362,29 @@ impl Log {
             });
             scan.position = until_position;
         }
+    }
+
+    /// Readers are to be served around what is kept.
+    fn note_kept(
+        &mut self,
+        scan: &mut Scan<'_>,
+        (path, position, until): (&str, u64, u64),
+        fault: Fault,
+    ) -> io::Result<()> {
+        let Some(base_offset) = self.segments.last().map(|segment| segment.base_offset) else {
+            return Ok(());
+        };
+        // Without a batch behind it nobody knows which offsets are lost: reads will say so.
+        if let Ok(next) = scan.parse(until)? {
+            self.holes.push(DamagedPlace {
+                path: path.to_owned(),
+                base_offset,
+                bytes: (position, until),
+                offsets: (self.log_end_offset, next.header.base_offset),
+                fault,
+            });
+        }
+        Ok(())
     }
 
     /// Above the trusted offset a header is not enough.

@@ -56,6 +56,8 @@ pub(crate) struct Segment {
     in_swap: bool,
     /// The index was released and its files do not hold it.
     unwritten: bool,
+    /// A sealed segment, once somebody asked, without aborted transactions.
+    without_aborted: OnceLock<bool>,
     file: OnceLock<Arc<dyn DiskFile>>,
     // Boxed: a log of many sealed segments keeps this small.
     index: OnceLock<Box<SegmentIndex>>,
@@ -74,6 +76,7 @@ impl Segment {
             reserved_bytes: 0,
             in_swap: false,
             unwritten: false,
+            without_aborted: OnceLock::new(),
             file: OnceLock::new(),
             index: OnceLock::new(),
         }
@@ -220,9 +223,9 @@ impl Segment {
         )
     }
 
-    /// Offset and time index from the batch headers. What cannot be read ends the walk: the read
-    /// that needs those bytes will say so. Aborted transactions are the log's business, but for
-    /// a sound file of them.
+    /// Offset and time index from the batch headers, also of those behind what cannot be read: the
+    /// read that needs those bytes will say so. Aborted transactions are the log's business, but
+    /// for a sound file of them.
     fn rebuild_index(
         &self,
         disk: &dyn Disk,
@@ -236,8 +239,14 @@ impl Segment {
         loop {
             match scan.next() {
                 Ok(Some(found)) => self.note(&mut index, &found, interval_bytes),
-                Ok(None) | Err(ScanError::Bad { .. }) => break,
+                Ok(None) => break,
                 Err(ScanError::Io(error)) => return Err(LogError::io(self.path(dir), error)),
+                Err(ScanError::Bad { position, .. }) => {
+                    let next = scan.find_valid(position + 1);
+                    let next = next.map_err(|error| LogError::io(self.path(dir), error))?;
+                    let Some(found) = next else { break };
+                    scan.position = found.position;
+                }
             }
         }
         index.close_times();
@@ -298,9 +307,21 @@ impl Segment {
         index: &SegmentIndex,
         offset: Offset,
     ) -> Result<Option<Found>, ScanError> {
+        self.locate_from(file, index, offset, 0)
+    }
+
+    /// The same, where a batch below the offset is known to start at `floor`.
+    pub(crate) fn locate_from(
+        &self,
+        file: &dyn DiskFile,
+        index: &SegmentIndex,
+        offset: Offset,
+        floor: u64,
+    ) -> Result<Option<Found>, ScanError> {
         let mut buffer = [0; LOOKUP_BYTES];
         let mut scan = self.scan(file, 0, &mut buffer);
-        scan.position = self.verified(&mut scan, index.entry_at(self.relative(offset)))?;
+        let indexed = self.verified(&mut scan, index.entry_at(self.relative(offset)))?;
+        scan.position = indexed.max(floor);
         while let Some(found) = scan.next()? {
             if found.header.last_offset() >= offset {
                 return Ok(Some(found));
@@ -356,6 +377,21 @@ impl Segment {
     /// The segment is appended to again.
     pub(crate) fn forget_sealed(&mut self) {
         self.sealed_largest = None;
+        self.without_aborted = OnceLock::new();
+    }
+
+    /// Whether a segment that is not appended to holds no marker of an aborted transaction, without
+    /// loading its index: a reader may have to ask all segments behind what it reads.
+    pub(crate) fn is_without_aborted(&self, disk: &dyn Disk, dir: &str) -> bool {
+        *self.without_aborted.get_or_init(|| {
+            if let Some(index) = self.loaded_index() {
+                return index.aborted_known && index.aborted.is_empty();
+            }
+            let there = |kind| disk.exists(&path(dir, self.base_offset, kind));
+            // Where the offset index is, the others are whole.
+            matches!(there(SegmentFile::OffsetIndex), Ok(true))
+                && matches!(there(SegmentFile::TransactionIndex), Ok(false))
+        })
     }
 
     /// Makes sure that space up to `end` is reserved, a bounded step ahead.

@@ -101,6 +101,7 @@ impl Log {
     fn begin_truncation(&mut self) -> Result<u64, LogError> {
         self.truncations += 1;
         self.generation += 1;
+        self.forget_damaged();
         self.settle_swap()?;
         Ok(self.generation)
     }

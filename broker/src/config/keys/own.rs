@@ -1,5 +1,7 @@
 //! Our own keys. They begin with `ottla.` and exist only where Kafka has no name for the thing.
 
+use std::time::Duration;
+
 use tracing_subscriber::filter::Targets;
 
 use crate::config::LogFormat;
@@ -144,6 +146,27 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(0)
     .sets(|c, v| c.metrics_partition_limit = v.usize()),
+    long(
+        "ottla.scrub.interval.ms",
+        "604800000",
+        "In how much time all sealed segments are read again and their checksums checked, in the \
+         background; -1 for never.",
+    )
+    .at_least(-1)
+    .cluster_wide()
+    .sets(|c, v| {
+        let ms = u64::try_from(v.integer()).ok().filter(|ms| *ms > 0);
+        c.scrub_interval = ms.map(Duration::from_millis);
+    }),
+    long(
+        "ottla.scrub.max.bytes.per.second",
+        "10485760",
+        "The fastest that sealed segments are read to be checked; the pace is usually slower, so \
+         that a pass takes most of ottla.scrub.interval.ms.",
+    )
+    .at_least(1)
+    .cluster_wide()
+    .sets(|c, v| c.scrub_max_bytes_per_second = v.integer() as f64),
     long(
         "ottla.slow.reader.timeout.ms",
         "120000",

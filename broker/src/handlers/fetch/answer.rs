@@ -6,10 +6,11 @@ use std::sync::Arc;
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::fetch_view::FETCH_KEY;
 use ottla_protocol::fetch_writer::{
-    DivergingEpoch, FetchPartitionResponse, FetchResponseHead, FetchWriter,
+    AbortedTransaction, DivergingEpoch, FetchPartitionResponse, FetchResponseHead, FetchWriter,
 };
 use ottla_protocol::leader_hint::CurrentLeader;
 use ottla_storage::disk::RecordData;
+use ottla_storage::log;
 
 use super::pass::{Found, Pass};
 use crate::broker::Broker;
@@ -108,7 +109,8 @@ impl Writer {
                     let records = u64::try_from(read.next_offset.0 - target.offset.0).unwrap_or(0);
                     partition.counters.fetched(records, read.size_bytes);
                 }
-                let response = self.read_response(target, &read);
+                let aborted: Vec<AbortedTransaction> = read.aborted.iter().map(aborted).collect();
+                let response = self.read_response(target, &read, &aborted);
                 writer.partition(&response, read.data);
             }
             Found::Failed(error, current_leader) => {
@@ -132,17 +134,29 @@ impl Writer {
         }
     }
 
-    fn read_response(&self, target: &Target, read: &PartitionRead) -> FetchPartitionResponse<'_> {
+    fn read_response<'a>(
+        &self,
+        target: &Target,
+        read: &PartitionRead,
+        aborted: &'a [AbortedTransaction],
+    ) -> FetchPartitionResponse<'a> {
         FetchPartitionResponse {
             high_watermark: read.marks.high_watermark,
             last_stable_offset: read.marks.last_stable_offset,
             log_start_offset: read.marks.log_start_offset,
-            aborted_transactions: self.read_committed.then_some(&[]),
+            aborted_transactions: self.read_committed.then_some(aborted),
             diverging_epoch: read
                 .diverging
                 .map(|(epoch, end_offset)| DivergingEpoch { epoch, end_offset }),
             ..FetchPartitionResponse::failed(target.partition, ErrorCode::NONE)
         }
+    }
+}
+
+fn aborted(entry: &log::AbortedTransaction) -> AbortedTransaction {
+    AbortedTransaction {
+        producer_id: entry.producer_id,
+        first_offset: entry.first_offset,
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -386,6 +387,20 @@ impl DiskFile for RealFile {
         )?)
     }
 
+    fn forget_range(&self, range: Range<u64>) -> io::Result<()> {
+        let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else {
+            return Ok(());
+        };
+        let file = self.opened()?;
+        let advice = Advice::DontNeed;
+        Ok(rustix::fs::fadvise(
+            &file.descriptor,
+            range.start,
+            Some(len),
+            advice,
+        )?)
+    }
+
     fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
         let len_bytes = range.end.saturating_sub(range.start);
         if range.end > self.len_bytes()? {
@@ -460,6 +475,10 @@ impl DiskFile for PinnedFile {
     }
     fn forget_clean(&self, position: u64) -> io::Result<()> {
         self.file.forget_clean(position)
+    }
+
+    fn forget_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.forget_range(range)
     }
     fn view(&self, range: Range<u64>) -> io::Result<Bytes> {
         self.file.view(range)

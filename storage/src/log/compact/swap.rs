@@ -183,6 +183,7 @@ impl Log {
         };
         // A checkpoint that was begun must not write indexes of the sources.
         self.generation += 1;
+        self.forget_damaged();
         *writer = self.generation;
         let mut old = OldFiles::none(&self.disk);
         if let Err(error) = self.take_sources_away(&output, &mut old) {
