@@ -236,6 +236,57 @@ fn class_interval_syncs_in_time_when_nothing_else_happens() -> Result<()> {
 }
 
 #[test]
+fn fast_producers_are_held_to_the_budget_of_their_disk() -> Result<()> {
+    const LIMIT_BYTES: u64 = 4 << 20;
+    const PRODUCERS: u64 = 3;
+    // One request each is let in before its producer learns that the budget is spent.
+    const REQUEST_BYTES: u64 = 1 << 20;
+    let broker = Broker::start_ours(|settings| {
+        settings
+            .with("ottla.dirty.max.bytes", LIMIT_BYTES)
+            .with("ottla.durability", "memory")
+    })?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "t", PRODUCERS as i32, &[])?;
+    let value = vec![b'x'; 10_000];
+    let mut most = 0.0f64;
+    std::thread::scope(|scope| -> Result<()> {
+        let producers: Vec<_> = (0..PRODUCERS as i32)
+            .map(|partition| {
+                let (bootstrap, value) = (&bootstrap, &value);
+                scope.spawn(move || -> Result<()> {
+                    let settings = [("linger.ms", "5"), ("batch.size", "900000")];
+                    let producer = Producer::new(bootstrap, &settings)?;
+                    for _ in 0..4_000 {
+                        producer.send_value("t", partition, value)?;
+                    }
+                    producer.flush(Duration::from_secs(120))?;
+                    let error = producer.deliveries.first_error();
+                    ensure!(error.is_none(), "a record was lost: {error:?}");
+                    Ok(())
+                })
+            })
+            .collect();
+        while !producers.iter().all(|producer| producer.is_finished()) {
+            most = most.max(metric(&broker, "ottla_dirty_bytes")?);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut ended = producers.into_iter();
+        ended.try_for_each(|producer| producer.join().expect("producers do not panic"))
+    })?;
+    let slowed = metric(&broker, "ottla_produce_slowed_total")?;
+    println!("at most {most} bytes waited for the disk; {slowed} batches were slowed");
+    ensure!(slowed > 0.0, "the disk was faster than three producers");
+    let bound = LIMIT_BYTES + PRODUCERS * REQUEST_BYTES;
+    ensure!(
+        most <= bound as f64,
+        "{most} bytes waited, {bound} are allowed"
+    );
+    broker.stop()?;
+    Ok(())
+}
+
+#[test]
 fn a_power_cut_costs_class_memory_only_an_end_of_the_log() -> Result<()> {
     if !power::is_possible("a_power_cut_costs_class_memory_only_an_end_of_the_log") {
         return Ok(());
