@@ -4,7 +4,7 @@
 //! The broker writes its checkpoints every few seconds here, on both sides, so that the idle
 //! figures are those of a broker that was left alone for minutes.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
 use crate::peer::{Kind, Peer, Places};
@@ -39,7 +39,10 @@ pub fn run(plan: &Plan) -> Result<Report> {
     for kind in &plan.kinds {
         let count = plan.topics.topics * plan.topics.partitions;
         eprintln!("-- {}: {count} partitions", kind.name());
-        turn(plan, *kind, &mut report).with_context(|| kind.name())?;
+        // What was measured before it is worth having.
+        if let Err(error) = turn(plan, *kind, &mut report) {
+            eprintln!("{} ends here: {error:#}", kind.name());
+        }
     }
     Ok(report)
 }
@@ -198,23 +201,24 @@ impl Turn<'_> {
         self.start_again("after kill -9")
     }
 
-    /// Until the last partition takes a batch; then every partition must have all of its records.
+    /// Until every partition is served; each must have all of its records.
     fn start_again(&mut self, when: &str) -> Result<()> {
         let began = Instant::now();
         let ready = self.peer.start_again()?.as_secs_f64();
         let mut client = self.peer.client()?;
-        let last_topic = self.plan.topics.names().pop().context("topics")?;
-        let last_partition = self.plan.topics.partitions - 1;
-        client.wait_for_end(&last_topic, last_partition)?;
+        let (names, partitions) = (self.plan.topics.names(), self.plan.topics.partitions);
+        let mut ends = Vec::new();
+        for topic in &names {
+            ends.push(client.wait_for_ends(topic, partitions)?);
+        }
         self.add(&format!("{when}: ready again, s"), ready);
         self.add(
-            &format!("{when}: the last partition is served, s"),
+            &format!("{when}: every partition is served, s"),
             began.elapsed().as_secs_f64(),
         );
         let cpu = process::cpu_seconds(self.peer.pid())?;
         self.add(&format!("{when}: broker CPU until then, s"), cpu);
-        for topic in self.plan.topics.names() {
-            let ends = client.all_end_offsets(&topic, self.plan.topics.partitions)?;
+        for (topic, ends) in names.iter().zip(ends) {
             let lost = ends.iter().position(|end| *end != self.written);
             ensure!(
                 lost.is_none(),

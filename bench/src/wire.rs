@@ -139,16 +139,11 @@ impl Client {
             .context("an empty answer")
     }
 
-    /// The ends of all partitions; fails when one of them is not served.
-    pub fn all_end_offsets(&mut self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
-        self.end_offsets(topic, 0..partitions)
-    }
-
-    /// Waits until a partition is served.
-    pub fn wait_for_end(&mut self, topic: &str, partition: i32) -> Result<i64> {
+    /// The ends of all partitions, once each of them is served.
+    pub fn wait_for_ends(&mut self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
         let deadline = Instant::now() + 5 * LIMIT;
         loop {
-            match self.end_offset(topic, partition) {
+            match self.end_offsets(topic, 0..partitions) {
                 Err(_) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
