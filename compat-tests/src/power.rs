@@ -2,7 +2,8 @@
 //! system is shut down without writing its journal. What was not synced is gone afterwards, as
 //! after a power cut or a crash of the kernel.
 //!
-//! Needs root, and a kernel that mounts images. The image is unmounted when its value is dropped.
+//! Needs root, and a kernel that mounts images; where it may not, tests say so and do nothing. The
+//! image is unmounted when its value is dropped.
 
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
@@ -28,14 +29,37 @@ int main(int count, char **words) {
 }
 "#;
 
-/// Whether this process may mount images; says so loudly when it may not.
+/// Whether this process may mount images and cut their power; says so loudly when it may not.
 pub fn is_possible(test: &str) -> bool {
-    let id = Command::new("id").arg("-u").output();
-    let root = id.is_ok_and(|id| id.stdout.trim_ascii() == b"0");
-    if !root {
-        eprintln!("NOT RUN: {test} mounts a file system, which only root may do");
+    static WHY_NOT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let why_not = WHY_NOT.get_or_init(|| {
+        let tried = || -> Result<()> {
+            let folder = tempfile::tempdir()?;
+            let mut disk = Disk::new(folder.path())?;
+            disk.cut()?;
+            disk.restore()
+        };
+        tried().err().map(|error| format!("{error:#}"))
+    });
+    match why_not {
+        None => true,
+        Some(why) => {
+            eprintln!("NOT RUN: {test} needs a file system that it may mount: {why}");
+            false
+        }
     }
-    root
+}
+
+/// Whether the calls of a broker can be made to fail; says so loudly when they cannot.
+pub fn can_inject(test: &str) -> bool {
+    let traced = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output();
+    let possible = traced.is_ok_and(|traced| traced.status.success());
+    if !possible {
+        eprintln!("NOT RUN: {test} needs strace, and to be allowed to trace");
+    }
+    possible
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -386,7 +386,7 @@ impl Drop for FailedSyncs {
 #[test]
 fn a_failed_sync_of_the_real_disk_acknowledges_nothing_and_keeps_what_was() -> Result<()> {
     let test = "a_failed_sync_of_the_real_disk_acknowledges_nothing_and_keeps_what_was";
-    if !power::is_possible(test) {
+    if !power::can_inject(test) {
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
