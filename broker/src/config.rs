@@ -72,6 +72,8 @@ pub struct Config {
     pub controller_listeners: Vec<Listener>,
     pub http_listeners: Vec<HttpListener>,
     pub log_dirs: Vec<PathBuf>,
+    /// Of all moves between log directories.
+    pub alter_log_dirs_bytes_per_second: u64,
     /// Free bytes of a disk below which something happens.
     pub disk_marks: Marks,
     /// `metadata.log.dir`; `None`: the first of `log_dirs`.
@@ -222,6 +224,7 @@ impl Config {
             controller_listeners: Vec::new(),
             http_listeners: Vec::new(),
             log_dirs: Vec::new(),
+            alter_log_dirs_bytes_per_second: u64::MAX,
             disk_marks: Marks::default(),
             metadata_log_dir: None,
             broker_rack: None,

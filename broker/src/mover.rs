@@ -22,7 +22,7 @@ use rand::Rng;
 use uuid::Uuid;
 
 use crate::broker::Broker;
-use crate::cleaner::Pause;
+use crate::cleaner::{Pause, Throttle};
 use crate::flusher::Job;
 use crate::log_dirs::{LogDir, NoRoom};
 use crate::log_starts;
@@ -155,6 +155,7 @@ struct Move<'a, 'p> {
     partition: &'a Arc<Partition>,
     number: u64,
     pause: Pause<'p>,
+    throttle: Throttle,
     name: TopicPartition,
 }
 
@@ -170,6 +171,7 @@ impl<'a, 'p> Move<'a, 'p> {
             partition,
             number,
             pause,
+            throttle: throttle(broker),
             name: TopicPartition::new(Arc::clone(&partition.topic), partition.index),
         }
     }
@@ -237,6 +239,7 @@ impl<'a, 'p> Move<'a, 'p> {
                 return Err(MoveError::NotWanted);
             }
             let copied = self.step(to, copy)?;
+            self.keep_the_rate(copied)?;
             unsynced += copied;
             if unsynced >= SYNC_EVERY_BYTES {
                 copy.sync_everything()?;
@@ -247,6 +250,14 @@ impl<'a, 'p> Move<'a, 'p> {
             }
         }
         Ok(())
+    }
+
+    fn keep_the_rate(&mut self, copied: u64) -> Result<(), MoveError> {
+        let wait = self.throttle.passed(copied, self.broker.clock.now());
+        match wait.is_zero() || (self.pause)(wait) {
+            true => Ok(()),
+            false => Err(MoveError::NotWanted),
+        }
     }
 
     /// Copies a little; answers how much it was.
@@ -362,6 +373,11 @@ impl<'a, 'p> Move<'a, 'p> {
         }
         Ok(())
     }
+}
+
+fn throttle(broker: &Broker) -> Throttle {
+    let rate = broker.live_config().alter_log_dirs_bytes_per_second;
+    Throttle::new(rate as f64, broker.clock.now())
 }
 
 fn reading(source: io::Error) -> MoveError {

@@ -6,12 +6,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ottla_compat_tests::broker::{Broker, Settings};
 use ottla_compat_tests::process::{run, wait};
 use ottla_compat_tests::rust_client::{self as client, Producer, value_record};
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
 use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Starts a broker that must not come up, and returns what it said.
 fn expect_refusal(settings: &Settings) -> Result<String> {
@@ -137,6 +139,208 @@ fn mount<'a>(at: &'a Path, options: &str) -> Result<Option<Mount<'a>>> {
         eprintln!("NOT CHECKED: this user cannot mount a file system");
     }
     Ok(mounted.then_some(Mount(at)))
+}
+
+/// An ext4 of so many MiB in a file of `folder`, mounted; only root can.
+fn mount_ext4<'a>(folder: &Path, at: &'a Path, mib: u32) -> Result<Option<Mount<'a>>> {
+    std::fs::create_dir_all(at)?;
+    let image = folder.join("disk.img");
+    std::fs::File::create(&image)?.set_len(u64::from(mib) << 20)?;
+    let run_all = || -> Result<bool> {
+        let mut make = Command::new("mkfs.ext4");
+        make.args(["-q", "-F", "-m", "0"]).arg(&image);
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop"]).arg(&image).arg(at);
+        Ok(run(&mut make, b"")?.status.success() && run(&mut mount, b"")?.status.success())
+    };
+    let mounted = run_all().unwrap_or(false);
+    if !mounted {
+        println!("NOT CHECKED: this user cannot mount an ext4 file system");
+        eprintln!("NOT CHECKED: this user cannot mount an ext4 file system");
+    }
+    Ok(mounted.then_some(Mount(at)))
+}
+
+/// Produces until the disk is full; answers what was acknowledged.
+fn fill(bootstrap: &str, topic: &str, mib: u32) -> Result<Vec<(i64, Vec<u8>)>> {
+    let producer = Producer::new(
+        bootstrap,
+        &[("acks", "all"), ("message.timeout.ms", "4000")],
+    )?;
+    for index in 0..mib * 2 {
+        let mut value = vec![7; 500_000];
+        value[..4].copy_from_slice(&index.to_be_bytes());
+        producer.send_value(topic, 0, &value)?;
+    }
+    producer.flush(Duration::from_secs(60))?;
+    let deliveries = producer.deliveries.all();
+    let acknowledged = deliveries
+        .into_iter()
+        .filter_map(|delivery| Some((delivery.offset.ok()?, delivery.value.to_vec())));
+    Ok(acknowledged.collect())
+}
+
+fn disk_state(broker: &Broker) -> Result<String> {
+    let (_, body) = broker.http_get("/ready")?;
+    let (_, rest) = body
+        .split_once("\"log_dirs\"")
+        .context("no log_dirs in /ready")?;
+    let (_, rest) = rest.split_once("\"state\":").context("no state")?;
+    Ok(rest
+        .trim_start()
+        .trim_matches('"')
+        .chars()
+        .take_while(|c| *c != '"')
+        .collect())
+}
+
+fn wait_for_state(broker: &Broker, wanted: &[&str]) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let state = disk_state(broker)?;
+        if wanted.contains(&&*state) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{state} instead of {wanted:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_full_ext4_serves_readers_and_takes_records_again_without_a_restart() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?
+        .with("log.segment.bytes", 4 << 20)
+        .with("offsets.topic.num.partitions", 1)
+        .with("ottla.disk.reject.free.bytes", 6 << 20)
+        .with("ottla.disk.warning.free.bytes", 12 << 20);
+    let data = settings.data();
+    let Some(_mount) = mount_ext4(folder.path(), &data, 64)? else {
+        return Ok(());
+    };
+    let mut broker = Broker::start(settings)?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "kept", 1, &[])?;
+    client::create_topic(&bootstrap, "large", 1, &[])?;
+    client::produce(&bootstrap, "kept", 0, &[value_record(b"before")], &[])?;
+    let acknowledged = fill(&bootstrap, "large", 64)?;
+    ensure!(
+        (40..128).contains(&acknowledged.len()),
+        "{} of 128 fitted",
+        acknowledged.len()
+    );
+    broker.assert_alive()?;
+    // Reads go on, and offsets of groups are committed from the allotment.
+    let found = client::read_all(&bootstrap, "large", 0)?;
+    for (offset, value) in &acknowledged {
+        let record = found.iter().find(|record| record.offset == *offset);
+        let same = record.and_then(|record| record.value.as_deref()) == Some(&value[..]);
+        ensure!(same, "offset {offset} was acknowledged");
+    }
+    let reader = client::consumer(&bootstrap, &[("group.id", "reader")])?;
+    let mut read = TopicPartitionList::new();
+    read.add_partition_offset("kept", 0, Offset::Offset(1))?;
+    reader.commit(&read, CommitMode::Sync)?;
+    let committed = client::committed(&bootstrap, "reader", "kept")?;
+    ensure!(committed[&0].0 == 1, "{committed:?}");
+    // What makes room is enough: nobody starts anything again.
+    client::delete_topic(&bootstrap, "large")?;
+    wait_for_state(&broker, &["online"])?;
+    client::produce(&bootstrap, "kept", 0, &[value_record(b"after")], &[])?;
+    client::create_topic(&bootstrap, "new", 1, &[])?;
+    ensure!(client::read_all(&bootstrap, "kept", 0)?.len() == 2);
+    broker.stop()?;
+    Ok(())
+}
+
+#[test]
+fn an_ext4_that_runs_full_without_marks_refuses_records_and_poisons_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?
+        .with("log.segment.bytes", 4 << 20)
+        .with("ottla.disk.reject.free.bytes", 0)
+        .with("ottla.disk.warning.free.bytes", 0);
+    let data = settings.data();
+    let Some(_mount) = mount_ext4(folder.path(), &data, 48)? else {
+        return Ok(());
+    };
+    let mut broker = Broker::start(settings)?;
+    let bootstrap = broker.bootstrap().to_owned();
+    // So that what makes room later is not the ballast alone.
+    let ballast = data.join("ballast");
+    std::fs::write(&ballast, vec![1u8; 8 << 20])?;
+    client::create_topic(&bootstrap, "t", 1, &[])?;
+    let acknowledged = fill(&bootstrap, "t", 48)?;
+    ensure!(
+        (20..96).contains(&acknowledged.len()),
+        "{} of 96 fitted",
+        acknowledged.len()
+    );
+    broker.assert_alive()?;
+    std::fs::remove_file(&ballast)?;
+    let before = acknowledged.len();
+    client::produce(&bootstrap, "t", 0, &[value_record(b"again")], &[])?;
+    let found = client::read_all(&bootstrap, "t", 0)?;
+    ensure!(found.len() > before, "{} records", found.len());
+    broker.stop()?;
+    Ok(())
+}
+
+/// From now on every access of the file system fails with EIO, as when its disk is pulled out.
+fn pull_out(mounted: &Path) -> Result<()> {
+    let ioctl = "import fcntl, os, struct, sys\n\
+        fd = os.open(sys.argv[1], os.O_RDONLY)\n\
+        fcntl.ioctl(fd, 0x8004587D, struct.pack('I', 2))\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", ioctl]).arg(mounted);
+    let output = run(&mut command, b"")?;
+    ensure!(
+        output.status.success(),
+        "EXT4_IOC_SHUTDOWN: {}",
+        output.stderr
+    );
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_is_pulled_out_takes_only_its_partitions_along() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    let (first, second) = (settings.data(), folder.path().join("second"));
+    let dirs = format!("{},{}", first.display(), second.display());
+    let settings = settings.with("log.dirs", dirs);
+    let Some(_mount) = mount_ext4(folder.path(), &second, 64)? else {
+        return Ok(());
+    };
+    let mut broker = Broker::start(settings)?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "t", 2, &[])?;
+    for partition in 0..2 {
+        client::produce(&bootstrap, "t", partition, &[value_record(b"x")], &[])?;
+    }
+    ensure!(first.join("t-0").exists() && second.join("t-1").exists());
+    pull_out(&second)?;
+    let producer = Producer::new(
+        &bootstrap,
+        &[("acks", "all"), ("message.timeout.ms", "3000")],
+    )?;
+    producer.send_value("t", 1, b"lost")?;
+    producer.send_value("t", 0, b"kept")?;
+    producer.flush(Duration::from_secs(30))?;
+    let deliveries = producer.deliveries.all();
+    let acknowledged = deliveries.iter().filter(|one| one.offset.is_ok());
+    let acknowledged: Vec<_> = acknowledged.map(|one| one.value.to_vec()).collect();
+    ensure!(acknowledged == [b"kept"], "{acknowledged:?}");
+    broker.assert_alive()?;
+    let (status, body) = broker.http_get("/health")?;
+    ensure!(status == 200 && body.contains("is offline"), "{body}");
+    let (_, metrics) = broker.http_get("/metrics")?;
+    let counted = "kafka_log_logmanager_offlinelogdirectorycount 1";
+    ensure!(metrics.contains(counted), "{metrics}");
+    client::create_topic(&bootstrap, "new", 2, &[])?;
+    client::produce(&bootstrap, "new", 1, &[value_record(b"y")], &[])?;
+    ensure!(client::read_all(&bootstrap, "t", 0)?.len() == 2);
+    Ok(())
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! How fast compaction and the scrub may read and write: a budget that fills with time and is
-//! overdrawn by one buffer at most.
+//! How fast compaction, the scrub and moves between log directories may read and write: a budget
+//! that fills with time and is overdrawn by one buffer at most.
 
 use std::time::{Duration, Instant};
 

@@ -170,6 +170,30 @@ fn records_that_come_meanwhile_move_along_and_a_held_log_refuses_with_a_retry() 
 }
 
 #[test]
+fn a_move_keeps_to_the_rate_that_is_set() {
+    let test = with_records(300);
+    test.set_config(
+        4,
+        "1",
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        "1000",
+    );
+    assert_eq!(ask(&test, "/data1"), 0);
+    let mut waited = Duration::ZERO;
+    let mut pause = |wait| {
+        waited += wait;
+        true
+    };
+    test.broker.mover.run(&test.broker, &mut pause);
+    assert!(test.disks[1].exists("t-0").unwrap());
+    let copied = partition(&test).size_bytes();
+    assert!(
+        waited > Duration::from_millis(copied / 2),
+        "{waited:?} for {copied}"
+    );
+}
+
+#[test]
 fn a_deleted_topic_is_not_moved_and_leaves_nothing() {
     let test = with_records(50);
     assert_eq!(ask(&test, "/data1"), 0);

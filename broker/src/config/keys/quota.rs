@@ -78,7 +78,7 @@ pub(super) const KEYS: &[Key] = &[
     .at_least(0)
     .per_broker()
     .listed_when_set()
-    .without_effect(why::QUOTAS),
+    .sets(|c, v| c.alter_log_dirs_bytes_per_second = v.integer().unsigned_abs()),
     int(
         "replication.quota.window.num",
         "11",
