@@ -143,8 +143,7 @@ fn what_recovery_left_in_place_is_known_from_the_start() {
     let last = disk.list("t-0").unwrap();
     let last = last
         .iter()
-        .filter(|entry| entry.name.ends_with(".log"))
-        .next_back()
+        .rfind(|entry| entry.name.ends_with(".log"))
         .unwrap();
     let path = format!("t-0/{}", last.name);
     let base: i64 = last.name[..20].parse().unwrap();
