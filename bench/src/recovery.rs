@@ -72,10 +72,9 @@ fn clean_restart(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {
     report.add(kind, "start again with them, s", ready);
     let resident = crate::process::resident_bytes(peer.pid())? as f64 / 1e6;
     report.add(kind, "resident memory with them, MB", resident);
-    for partition in [0, partitions / 2, partitions - 1] {
-        let end = peer.client()?.end_offset("many", partition)?;
-        ensure!(end > 0, "partition {partition} is empty after the restart");
-    }
+    let ends = peer.client()?.wait_for_ends("many", partitions)?;
+    let empty = ends.iter().filter(|end| **end == 0).count();
+    ensure!(empty == 0, "{empty} partitions are empty after the restart");
     peer.stop()?;
     Ok(())
 }
@@ -96,10 +95,8 @@ fn killed(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {
         &format!("start after kill -9 with {gigabytes} GB, s"),
         ready,
     );
-    let mut records = 0;
-    for partition in 0..KILLED_PARTITIONS {
-        records += u64::try_from(peer.client()?.end_offset("killed", partition)?)?;
-    }
+    let ends = peer.client()?.wait_for_ends("killed", KILLED_PARTITIONS)?;
+    let records = u64::try_from(ends.iter().sum::<i64>())?;
     // Kafka acknowledges before the disk has it, but a kill alone does not empty the page cache.
     ensure!(
         records == written.records,
