@@ -36,14 +36,9 @@ const RECORD_BYTES: usize = 1000;
 const MB: f64 = 1e6;
 
 pub fn run(plan: &Plan) -> Result<Report> {
-    let mut report = Report::default();
-    for pair in 0..plan.pairs {
-        for kind in &plan.kinds {
-            eprintln!("-- pair {}/{}: {}", pair + 1, plan.pairs, kind.name());
-            turn(plan, *kind, &mut report)?;
-        }
-    }
-    Ok(report)
+    Report::of_pairs(plan.pairs, &plan.kinds, |kind, report| {
+        turn(plan, kind, report)
+    })
 }
 
 fn turn(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {

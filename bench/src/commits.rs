@@ -271,14 +271,9 @@ pub struct Plan {
 }
 
 pub fn compare(plan: &Plan) -> Result<Report> {
-    let mut report = Report::default();
-    for pair in 0..plan.pairs {
-        for kind in &plan.kinds {
-            eprintln!("-- pair {}/{}: {}", pair + 1, plan.pairs, kind.name());
-            turn(plan, *kind, &mut report)?;
-        }
-    }
-    Ok(report)
+    Report::of_pairs(plan.pairs, &plan.kinds, |kind, report| {
+        turn(plan, kind, report)
+    })
 }
 
 fn turn(plan: &Plan, kind: Kind, report: &mut Report) -> Result<()> {

@@ -45,14 +45,9 @@ const ALONE: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(180);
 
 pub fn run(plan: &Plan) -> Result<Report> {
-    let mut report = Report::default();
-    for pair in 0..plan.pairs {
-        for kind in &plan.kinds {
-            eprintln!("-- pair {}/{}: {}", pair + 1, plan.pairs, kind.name());
-            turn(plan, *kind, &mut report)?;
-        }
-    }
-    Ok(report)
+    Report::of_pairs(plan.pairs, &plan.kinds, |kind, report| {
+        turn(plan, kind, report)
+    })
 }
 
 fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -21,15 +21,10 @@ pub struct Plan {
 const KILLED_PARTITIONS: i32 = 20;
 
 pub fn run(plan: &Plan) -> Result<Report> {
-    let mut report = Report::default();
-    for pair in 0..plan.pairs {
-        for kind in &plan.kinds {
-            eprintln!("-- pair {}/{}: {}", pair + 1, plan.pairs, kind.name());
-            clean_restart(plan, *kind, &mut report)?;
-            killed(plan, *kind, &mut report)?;
-        }
-    }
-    Ok(report)
+    Report::of_pairs(plan.pairs, &plan.kinds, |kind, report| {
+        clean_restart(plan, kind, report)?;
+        killed(plan, kind, report)
+    })
 }
 
 fn load(peer: &Peer, topic: &str, partitions: i32, total_bytes: u64, batch: usize) -> replay::Load {

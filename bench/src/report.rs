@@ -1,7 +1,10 @@
 //! Figures by row and broker: medians, ratios, and a table for people.
 
+use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+use crate::peer::Kind;
 
 /// Samples of one figure for both brokers, in the order in which they were taken.
 #[derive(Default)]
@@ -29,6 +32,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// Runs each kind in turn, so many times, and says on standard error where it is.
+    pub fn of_pairs(
+        pairs: u32,
+        kinds: &[Kind],
+        turn: impl Fn(Kind, &mut Report) -> Result<()>,
+    ) -> Result<Report> {
+        let mut report = Report::default();
+        for pair in 1..=pairs {
+            for kind in kinds {
+                eprintln!("-- pair {pair}/{pairs}: {}", kind.name());
+                turn(*kind, &mut report)?;
+            }
+        }
+        Ok(report)
+    }
+
     fn samples(&mut self, figure: &str) -> &mut Samples {
         if !self.samples.contains_key(figure) {
             self.order.push(figure.to_owned());
@@ -36,7 +55,7 @@ impl Report {
         self.samples.entry(figure.to_owned()).or_default()
     }
 
-    pub fn add(&mut self, kind: crate::peer::Kind, figure: &str, value: f64) {
+    pub fn add(&mut self, kind: Kind, figure: &str, value: f64) {
         let samples = self.samples(figure);
         match kind {
             crate::peer::Kind::Ottla => samples.ottla.push(value),

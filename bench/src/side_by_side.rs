@@ -36,14 +36,9 @@ const RECORD_BYTES: usize = 1000;
 const BATCHES: [(&str, usize); 2] = [("16 KB", 16_384), ("1 MB", 1_000_000)];
 
 pub fn run(plan: &Plan) -> Result<Report> {
-    let mut report = Report::default();
-    for pair in 0..plan.pairs {
-        for kind in &plan.kinds {
-            eprintln!("-- pair {}/{}: {}", pair + 1, plan.pairs, kind.name());
-            turn(plan, *kind, &mut report)?;
-        }
-    }
-    Ok(report)
+    Report::of_pairs(plan.pairs, &plan.kinds, |kind, report| {
+        turn(plan, kind, report)
+    })
 }
 
 /// One broker's turn: start, idle figures, warm-up, every row, end.

@@ -339,6 +339,19 @@ impl Producer {
         Ok(Producer { inner, deliveries })
     }
 
+    /// An idempotent one with acks=all that waits for a broker that comes and goes.
+    pub fn patient(bootstrap: &str) -> Result<Producer> {
+        let settings = [
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("linger.ms", "1"),
+            ("message.timeout.ms", "300000"),
+            ("reconnect.backoff.max.ms", "100"),
+            ("retry.backoff.max.ms", "100"),
+        ];
+        Producer::new(bootstrap, &settings)
+    }
+
     /// Queues a message; waits while the client's queue is full.
     pub fn send(&self, topic: &str, partition: i32, record: &Record) -> Result<()> {
         let mut headers = OwnedHeaders::new();

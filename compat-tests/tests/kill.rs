@@ -106,17 +106,7 @@ fn twenty_kills_lose_nothing_acknowledged_and_duplicate_nothing() -> Result<()> 
     let mut broker = Broker::start(settings)?;
     let bootstrap = broker.bootstrap().to_owned();
     client::create_topic(&bootstrap, TOPIC, PARTITIONS, &[])?;
-    let producer = Producer::new(
-        &bootstrap,
-        &[
-            ("enable.idempotence", "true"),
-            ("acks", "all"),
-            ("linger.ms", "1"),
-            ("message.timeout.ms", "300000"),
-            ("reconnect.backoff.max.ms", "100"),
-            ("retry.backoff.max.ms", "100"),
-        ],
-    )?;
+    let producer = Producer::patient(&bootstrap)?;
     let seed = rand::rngs::StdRng::from_os_rng().random::<u64>();
     println!("seed {seed}");
     let mut rng = rand::rngs::StdRng::seed_from_u64(seed);

@@ -55,16 +55,7 @@ fn twenty_power_cuts_lose_nothing_that_class_commit_acknowledged() -> Result<()>
     let mut broker = Broker::start(settings(folder.path(), &disk)?)?;
     let bootstrap = broker.bootstrap().to_owned();
     client::create_topic(&bootstrap, "kept", PARTITIONS, &[])?;
-    let producer = Producer::new(
-        &bootstrap,
-        &[
-            ("enable.idempotence", "true"),
-            ("linger.ms", "1"),
-            ("message.timeout.ms", "300000"),
-            ("reconnect.backoff.max.ms", "100"),
-            ("retry.backoff.max.ms", "100"),
-        ],
-    )?;
+    let producer = Producer::patient(&bootstrap)?;
     let seed = rand::rngs::StdRng::from_os_rng().random::<u64>();
     println!("seed {seed}");
     let mut rng = rand::rngs::StdRng::seed_from_u64(seed);

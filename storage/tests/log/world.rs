@@ -578,17 +578,7 @@ impl World {
     /// A second log over nothing but the segments' bytes must come to the same state.
     fn verify_rebuild(&self, context: &str) {
         let log = self.log.as_ref().unwrap();
-        let copy = MemoryDisk::volatile();
-        copy.create_dir(DIR).unwrap();
-        let entries = self.disk.list(DIR).unwrap_or_default();
-        for entry in entries.iter().filter(|entry| entry.name.ends_with(".log")) {
-            let path = format!("{DIR}/{}", entry.name);
-            let from = self.disk.open(&path).unwrap();
-            let mut bytes = vec![0; entry.len_bytes as usize];
-            from.read_at(0, &mut bytes).unwrap();
-            let to = copy.create(&path).unwrap();
-            to.write_at(0, &[std::io::IoSlice::new(&bytes)]).unwrap();
-        }
+        let copy = crate::seeds::segments_alone(&self.disk, DIR);
         let open = OpenLog {
             clean: false,
             synced: false,

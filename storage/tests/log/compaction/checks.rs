@@ -6,7 +6,6 @@ use std::sync::Arc;
 use ottla_protocol::batch::{BatchHeader, RecordBatchView};
 use ottla_protocol::record::{RecordLimits, Records};
 use ottla_protocol::types::Offset;
-use ottla_storage::disk::{Disk, MemoryDisk};
 use ottla_storage::log::{Log, OpenLog, ProducerEntry};
 
 use super::world::{DELETE_RETENTION_MS, DIR, Entry, Fate, World};
@@ -159,17 +158,7 @@ impl World {
         if self.saved.log_start_offset > Offset(0) {
             return;
         }
-        let copy = MemoryDisk::volatile();
-        copy.create_dir(DIR).unwrap();
-        let entries = self.disk.list(DIR).unwrap_or_default();
-        for entry in entries.iter().filter(|entry| entry.name.ends_with(".log")) {
-            let path = format!("{DIR}/{}", entry.name);
-            let from = self.disk.open(&path).unwrap();
-            let mut bytes = vec![0; entry.len_bytes as usize];
-            from.read_at(0, &mut bytes).unwrap();
-            let to = copy.create(&path).unwrap();
-            to.write_at(0, &[std::io::IoSlice::new(&bytes)]).unwrap();
-        }
+        let copy = crate::seeds::segments_alone(&self.disk, DIR);
         let open = OpenLog {
             recovery_point: Offset(0),
             clean: false,
