@@ -12,16 +12,45 @@ use std::process::Command;
 const IMAGE_BYTES: u64 = 400 << 20;
 
 /// Tells the kernel to shut down the file system that a directory is on: `EXT4_IOC_SHUTDOWN`
-/// without a flush of the journal.
+/// without a flush of the journal. The process named after it is frozen first: it must not see how
+/// its calls end, because an `fdatasync` that the shutdown overtakes can return 0 (the extents it
+/// waits for are not converted any more, and nobody tells it), which no power cut could do.
 const SHUTDOWN: &str = r#"
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
+
+/* A thread that was told to stop is stopped, or sleeps in a call that it will not return from. */
+static int runs(const char *pid, const char *thread) {
+    char path[300], line[512];
+    snprintf(path, sizeof path, "/proc/%s/task/%s/stat", pid, thread);
+    FILE *file = fopen(path, "r");
+    if (file == NULL) return 0;
+    char *name_end = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+    fclose(file);
+    return name_end == NULL || strchr("TDtZX", name_end[2]) == NULL;
+}
+
+static int freeze(const char *pid) {
+    char path[100];
+    snprintf(path, sizeof path, "/proc/%s/task", pid);
+    DIR *threads = opendir(path);
+    if (threads == NULL || kill(atoi(pid), SIGSTOP) != 0) return -1;
+    for (struct dirent *entry; (entry = readdir(threads)) != NULL;)
+        while (entry->d_name[0] != '.' && runs(pid, entry->d_name)) {}
+    return 0;
+}
+
 int main(int count, char **words) {
     uint32_t without_log = 2;
-    int fd = count == 2 ? open(words[1], O_RDONLY) : -1;
-    if (fd < 0 || ioctl(fd, _IOR('X', 125, uint32_t), &without_log) != 0) {
+    int fd = count >= 2 ? open(words[1], O_RDONLY) : -1;
+    if (fd < 0 || (count == 3 && freeze(words[2]) != 0)
+        || ioctl(fd, _IOR('X', 125, uint32_t), &without_log) != 0) {
         perror("shutdown");
         return 1;
     }
@@ -36,7 +65,7 @@ pub fn is_possible(test: &str) -> bool {
         let tried = || -> Result<()> {
             let folder = tempfile::tempdir()?;
             let mut disk = Disk::new(folder.path())?;
-            disk.cut()?;
+            disk.cut(None)?;
             disk.restore()
         };
         tried().err().map(|error| format!("{error:#}"))
@@ -118,9 +147,13 @@ impl Disk {
         Ok(())
     }
 
-    /// From now on nothing reaches the disk, and every call says so.
-    pub fn cut(&self) -> Result<()> {
-        run(Command::new(&self.shutdown).arg(&self.mount))
+    /// From now on nothing reaches the disk. The process of this number is frozen in that moment, as
+    /// in a power cut; it can only be killed.
+    pub fn cut(&self, frozen: Option<u32>) -> Result<()> {
+        let mut shutdown = Command::new(&self.shutdown);
+        shutdown.arg(&self.mount);
+        shutdown.args(frozen.map(|pid| pid.to_string()));
+        run(&mut shutdown)
     }
 
     /// The power is back; nobody may have a file open.
