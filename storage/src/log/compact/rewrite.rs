@@ -166,7 +166,10 @@ impl Rewrite<'_> {
         self.counts.records_read += keep.len() as u64;
         self.counts.records_kept += kept as u64;
         self.counts.keyless += keyless;
-        let set_horizon = tombstones && !header.has_delete_horizon();
+        // The horizon counts for all tombstones of a batch: those past the table still have older
+        // values before them, and nobody has had the time to read them after these are gone.
+        let whole = header.last_offset() <= self.latest;
+        let set_horizon = tombstones && whole && !header.has_delete_horizon();
         if kept == keep.len() && !set_horizon {
             return Ok(Decision::Copy);
         }

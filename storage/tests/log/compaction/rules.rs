@@ -110,6 +110,50 @@ fn tombstones_need_two_rounds_and_the_time_between() {
     assert_eq!(tombstones(&world), []);
 }
 
+/// The table is full between the two tombstones of a batch. The second one's older value is still
+/// there, so the time for which readers must see the tombstone has not begun.
+#[test]
+fn a_tombstone_past_a_full_table_outlives_its_older_value() {
+    let mut world = World::new(4);
+    let put = |world: &mut World, records: &[(&[u8], Option<&[u8]>)]| {
+        let mut builder = BatchBuilder::new();
+        for (key, value) in records {
+            builder.append(world.now_ms, Some(key), *value, &[]);
+        }
+        world.push(builder.build().unwrap(), Origin::Coordinator);
+    };
+    let seal = |world: &mut World| {
+        let now_ms = world.now_ms;
+        world.with(|log| log.seal_active_segment(now_ms)).unwrap();
+        assert!(world.checkpoint());
+    };
+    let with_key_a = |world: &World| -> Vec<i64> {
+        let entries = world.batches().into_iter().flat_map(|(_, entries)| entries);
+        let of_key = entries.filter(|(_, entry)| entry.key.as_deref() == Some(b"a"));
+        of_key.map(|(offset, _)| offset).collect()
+    };
+    put(&mut world, &[(b"a", Some(b"value"))]);
+    put(&mut world, &[(b"b", Some(b"value"))]);
+    seal(&mut world);
+    world.compact().unwrap();
+    put(&mut world, &[(b"b", None), (b"a", None)]);
+    put(&mut world, &[(b"c", Some(b"value"))]);
+    seal(&mut world);
+    let (cleanable, mut limits) = (world.cleanable(), world.limits());
+    limits.map_memory_bytes = 0;
+    let stats = compact(&world.log, &cleanable, limits, &mut |_| true, &mut |old| {
+        old.remove().unwrap();
+    });
+    assert!(stats.unwrap().map_full);
+    assert_eq!(with_key_a(&world), [0, 3]);
+    world.now_ms += 10 * DELETE_RETENTION_MS;
+    world.compact().unwrap();
+    assert_eq!(with_key_a(&world), [3], "its older value is gone just now");
+    world.now_ms += DELETE_RETENTION_MS;
+    world.compact().unwrap();
+    assert_eq!(with_key_a(&world), [0; 0]);
+}
+
 #[test]
 fn a_round_can_be_stopped_between_any_two_reads() {
     let mut world = prepared(5);
