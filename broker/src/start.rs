@@ -425,7 +425,7 @@ struct Crews {
 impl Crews {
     fn start(
         broker: &Arc<Broker>,
-        mut driver: ControllerDriver,
+        driver: ControllerDriver,
         failed: watch::Sender<Option<Arc<EndError>>>,
     ) -> Result<Crews, StartError> {
         let mut flushers = Crew::new();
@@ -447,24 +447,7 @@ impl Crews {
         }
         let openers = openers(broker)?;
         let write_back = write_back(broker)?;
-        let mut controller = Crew::new();
-        let bell = controller.bell();
-        driver.mailbox().on_post(move || bell.ring());
-        let served = Arc::clone(broker);
-        let work = move || {
-            let (now, now_ms) = (served.clock.now(), served.clock.wall_ms());
-            match driver.run_once(&served, now, now_ms) {
-                Ok(()) => Some(driver.next_tick()),
-                Err(error) => {
-                    tracing::error!(%error, "the controller has stopped");
-                    failed.send_replace(Some(Arc::new(error.into())));
-                    None
-                }
-            }
-        };
-        controller
-            .add("controller", work)
-            .map_err(StartError::Threads)?;
+        let controller = controller(broker, driver, failed)?;
         Ok(Crews {
             controller,
             groups: Crew::new(),
@@ -588,6 +571,44 @@ impl Crews {
             .add("housekeeper", work)
             .map_err(StartError::Threads)
     }
+}
+
+/// The thread of the metadata: its failure is the end of the process, except where the disk can
+/// still be read.
+fn controller(
+    broker: &Arc<Broker>,
+    mut driver: ControllerDriver,
+    failed: watch::Sender<Option<Arc<EndError>>>,
+) -> Result<Crew, StartError> {
+    let mut controller = Crew::new();
+    let bell = controller.bell();
+    driver.mailbox().on_post(move || bell.ring());
+    let served = Arc::clone(broker);
+    let work = move || {
+        let (now, now_ms) = (served.clock.now(), served.clock.wall_ms());
+        match driver.run_once(&served, now, now_ms) {
+            Ok(()) => Some(driver.next_tick()),
+            // Readers are served as long as the disk can be read; it takes no writes again
+            // before it was repaired, and then the broker is started anew.
+            Err(error) if error.is_of_a_read_only_disk() => {
+                tracing::error!(
+                    %error,
+                    "the disk of the metadata log is read-only: until the broker is started \
+                     again with a disk that takes writes, nothing can be changed"
+                );
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "the controller has stopped");
+                failed.send_replace(Some(Arc::new(error.into())));
+                None
+            }
+        }
+    };
+    controller
+        .add("controller", work)
+        .map_err(StartError::Threads)?;
+    Ok(controller)
 }
 
 /// As many as there are cores: codecs need nothing else.

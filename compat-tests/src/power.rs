@@ -147,8 +147,8 @@ impl Disk {
         Ok(())
     }
 
-    /// From now on nothing reaches the disk. The process of this number is frozen in that moment, as
-    /// in a power cut; it can only be killed.
+    /// From now on nothing reaches the disk. The process of this number is frozen in that moment,
+    /// as in a power cut; it can only be killed.
     pub fn cut(&self, frozen: Option<u32>) -> Result<()> {
         let mut shutdown = Command::new(&self.shutdown);
         shutdown.arg(&self.mount);

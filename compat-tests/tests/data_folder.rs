@@ -150,7 +150,10 @@ fn mount_ext4<'a>(folder: &Path, at: &'a Path, mib: u32) -> Result<Option<Mount<
         let mut make = Command::new("mkfs.ext4");
         make.args(["-q", "-F", "-m", "0"]).arg(&image);
         let mut mount = Command::new("mount");
-        mount.args(["-o", "loop"]).arg(&image).arg(at);
+        mount
+            .args(["-o", "loop,errors=remount-ro"])
+            .arg(&image)
+            .arg(at);
         Ok(run(&mut make, b"")?.status.success() && run(&mut mount, b"")?.status.success())
     };
     let mounted = run_all().unwrap_or(false);
@@ -284,6 +287,56 @@ fn an_ext4_that_runs_full_without_marks_refuses_records_and_poisons_nothing() ->
     ensure!(found.len() > before, "{} records", found.len());
     broker.stop()?;
     Ok(())
+}
+
+/// The kernel finds an error in the file system, and from now on only lets it be read.
+fn make_read_only(mounted: &Path) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let at = mounted.canonicalize()?.display().to_string();
+    let device = mounts.lines().find_map(|line| {
+        let (device, rest) = line.split_once(' ')?;
+        (rest.split(' ').next() == Some(&*at)).then(|| device.trim_start_matches("/dev/"))
+    });
+    let device = device.context("not mounted")?;
+    let trigger = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+    std::fs::write(&trigger, "a test").with_context(|| trigger)?;
+    Ok(())
+}
+
+#[test]
+fn an_ext4_that_becomes_read_only_serves_readers_and_refuses_records() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings::new(folder.path())?;
+    let data = settings.data();
+    let Some(_mount) = mount_ext4(folder.path(), &data, 64)? else {
+        return Ok(());
+    };
+    let mut broker = Broker::start(settings)?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "t", 1, &[])?;
+    client::produce(&bootstrap, "t", 0, &[value_record(b"before")], &[])?;
+    make_read_only(&data)?;
+    let producer = Producer::new(
+        &bootstrap,
+        &[("acks", "all"), ("message.timeout.ms", "2000")],
+    )?;
+    producer.send_value("t", 0, b"refused")?;
+    producer.flush(Duration::from_secs(30))?;
+    let refused = producer.deliveries.first_error();
+    ensure!(refused.is_some(), "acknowledged on a read-only disk");
+    ensure!(client::create_topic(&bootstrap, "new", 1, &[]).is_err());
+    broker.assert_alive()?;
+    wait_for_state(&broker, &["read-only"])?;
+    // A consumer asks for its coordinator, which wants the topic of the offsets to be made.
+    for _ in 0..2 {
+        let found = client::read_all(&bootstrap, "t", 0)?;
+        ensure!(found.len() == 1 && found[0].value.as_deref() == Some(b"before"));
+    }
+    broker.assert_alive()?;
+    let settings = broker.settings().clone();
+    let ended = broker.stop().err().context("a clean shutdown")?;
+    assert_says(&format!("{ended:#}"), &["the shutdown was not clean"])?;
+    assert_says(&expect_refusal(&settings)?, &["ead-only"])
 }
 
 /// From now on every access of the file system fails with EIO, as when its disk is pulled out.

@@ -43,6 +43,13 @@ impl ControllerError {
         let path = path.into();
         move |source| ControllerError::Io { path, source }
     }
+
+    /// The disk takes no writes any more, and what it holds is as it was.
+    pub fn is_of_a_read_only_disk(&self) -> bool {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |e| e.source());
+        let mut io = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+        io.any(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    }
 }
 
 /// Why a message of another controller is not taken. The connection it came by is not to be
