@@ -175,7 +175,11 @@ impl Broker {
             partitions: PartitionMap::default(),
             controller: seams.controller,
             sessions: FetchSessions::new(config.fetch_session_cache_slots),
-            flush: FlushQueue::new(Arc::clone(&seams.clock), Arc::clone(&seams.metrics)),
+            flush: FlushQueue::new(
+                Arc::clone(&seams.clock),
+                Arc::clone(&seams.metrics),
+                &seams.log_dirs,
+            ),
             openers: Openers::new(Arc::clone(&seams.clock), Arc::clone(&seams.metrics)),
             metrics: seams.metrics,
             log_dirs: seams.log_dirs,

@@ -33,7 +33,13 @@ pub fn watch(broker: &Arc<Broker>) {
                     Trouble::Suspected => dir.examine(),
                 }
             };
-            broker.flush.push(Job::Call(Box::new(work)));
+            // What must be done about a failed disk does not wait in its queue.
+            let place = match trouble {
+                Trouble::Failed => None,
+                Trouble::Suspected => broker.log_dirs.iter().nth(number).cloned(),
+            };
+            let work = Box::new(work);
+            broker.flush.push(Job::Call { place, work });
         });
     }
 }

@@ -8,11 +8,16 @@
 //! done. One partition alone waits for nobody. The same queue carries other work that may block on
 //! the disk, such as the removal of deleted logs.
 //!
-//! Early write-back has a queue and a thread of its own: it waits for the disk, so that what is
-//! clean is known, and no sync may wait behind it.
+//! Each log directory has a line of its own, and threads of its own that serve it: a disk that is
+//! slow or hangs holds nobody else's partitions. With several directories a last line carries what
+//! belongs to none, such as taking the partitions of a failed one offline.
 //!
-//! The queues have no threads: the glue runs [`FlushQueue::run_one`] on its flusher threads and
-//! [`FlushQueue::run_write_backs`] on another, the simulator calls them when its schedule says so.
+//! Early write-back has a queue and a thread of its own in each line: it waits for the disk, so
+//! that what is clean is known, and no sync may wait behind it.
+//!
+//! The lines have no threads: the glue runs [`FlushQueue::run_one_of`] on its flusher threads and
+//! [`FlushQueue::run_write_backs_of`] on others, the simulator takes what there is when its
+//! schedule says so.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +30,7 @@ use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::log_dirs::{LogDir, LogDirs};
 use crate::log_starts;
 use crate::metrics::Metrics;
 use crate::partition::state::FlushDue;
@@ -40,8 +46,8 @@ pub enum Job {
     Checkpoint(Arc<Partition>),
     /// The same for a log that nobody uses.
     IdleCheckpoint(Arc<Partition>),
-    /// The file of log starts, for clients that wait for it.
-    LogStarts(Weak<Broker>),
+    /// A directory's file of log starts, for clients that wait for it.
+    LogStarts(Weak<Broker>, Arc<LogDir>),
     /// Files that have left their log.
     RemoveFiles(OldFiles),
     /// A directory that was renamed out of the way before.
@@ -49,8 +55,12 @@ pub enum Job {
         disk: Arc<dyn Disk>,
         path: String,
     },
-    /// Work that a finished flush made possible.
-    Call(Box<dyn FnOnce() + Send>),
+    /// Work that a finished flush made possible, or that a directory's trouble asks for.
+    Call {
+        /// The directory whose disk it may wait for; `None`: none of them.
+        place: Option<Arc<LogDir>>,
+        work: Box<dyn FnOnce() + Send>,
+    },
 }
 
 #[derive(Default)]
@@ -61,59 +71,86 @@ struct Queue {
     timers_made: u64,
 }
 
+type Wake = OnceLock<Box<dyn Fn() + Send + Sync>>;
+
+/// The jobs of one log directory.
+#[derive(Default)]
+struct Line {
+    queue: Mutex<Queue>,
+    write_backs: Mutex<VecDeque<(Arc<Partition>, PartitionWriteBack)>>,
+    wake: Wake,
+    wake_write_back: Wake,
+}
+
+impl Line {
+    fn woken(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+}
+
 /// The jobs of all log directories.
 pub struct FlushQueue {
-    queue: Mutex<Queue>,
-    /// Threads that share the queue.
+    /// In the order of the directories; of several, the last belongs to none.
+    lines: Vec<Line>,
+    dirs: LogDirs,
+    /// Threads that share a line.
     threads: AtomicUsize,
-    write_backs: Mutex<VecDeque<(Arc<Partition>, PartitionWriteBack)>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    wake_write_back: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl FlushQueue {
     /// The clock is for the metrics only.
-    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> FlushQueue {
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, dirs: &LogDirs) -> FlushQueue {
+        let lines = match dirs.are_several() {
+            true => dirs.iter().len() + 1,
+            false => 1,
+        };
         FlushQueue {
-            queue: Mutex::default(),
+            lines: (0..lines).map(|_| Line::default()).collect(),
+            dirs: dirs.clone(),
             threads: AtomicUsize::new(1),
-            write_backs: Mutex::default(),
             clock,
             metrics,
-            wake: OnceLock::new(),
-            wake_write_back: OnceLock::new(),
         }
     }
 
-    /// How many threads call [`FlushQueue::run_one`].
+    /// How many lines there are: they are numbered as the log directories are, and with several
+    /// directories there is one more.
+    pub fn lines(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// How many threads call [`FlushQueue::run_one_of`] for each directory.
     pub fn shared_by(&self, threads: usize) {
         self.threads.store(threads.max(1), Ordering::Relaxed);
     }
 
-    /// From now on somebody calls [`FlushQueue::run_write_backs`] after each `wake`; until then
+    /// From now on somebody calls [`FlushQueue::run_write_backs_of`] after each `wake`; until then
     /// the work is done at once. Only the first call counts.
-    pub fn on_write_back(&self, wake: impl Fn() + Send + Sync + 'static) {
-        let _ = self.wake_write_back.set(Box::new(wake));
+    pub fn on_write_back(&self, line: usize, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.lines[line].wake_write_back.set(Box::new(wake));
     }
 
     /// Has a stretch written back early.
     pub fn write_back(&self, partition: &Arc<Partition>, write_back: PartitionWriteBack) {
-        self.write_backs
-            .lock()
-            .push_back((Arc::clone(partition), write_back));
-        match self.wake_write_back.get() {
+        let number = self.line_of(&partition.log_dir());
+        let line = &self.lines[number];
+        let queued = (Arc::clone(partition), write_back);
+        line.write_backs.lock().push_back(queued);
+        match line.wake_write_back.get() {
             Some(wake) => wake(),
             None => {
-                self.run_write_backs();
+                self.run_write_backs_of(number);
             }
         }
     }
 
     /// Writes back what is queued, one stretch after another; false when there was nothing.
-    pub fn run_write_backs(&self) -> bool {
-        let queued = std::mem::take(&mut *self.write_backs.lock());
+    pub fn run_write_backs_of(&self, line: usize) -> bool {
+        let queued = std::mem::take(&mut *self.lines[line].write_backs.lock());
         for (_, write_back) in &queued {
             if let Err(error) = write_back.work.start() {
                 tracing::debug!(%error, "a write-back hint failed");
@@ -129,14 +166,39 @@ impl FlushQueue {
         !queued.is_empty()
     }
 
-    /// `wake` is called after every push, without locks held. Only the first call counts.
-    pub fn on_push(&self, wake: impl Fn() + Send + Sync + 'static) {
-        let _ = self.wake.set(Box::new(wake));
+    /// `wake` is called after every push to that line, without locks held. Only the first call
+    /// counts.
+    pub fn on_push(&self, line: usize, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.lines[line].wake.set(Box::new(wake));
     }
 
     pub fn push(&self, job: Job) {
-        self.queue.lock().jobs.push_back(job);
-        self.woken();
+        let line = &self.lines[self.line_for(&job)];
+        line.queue.lock().jobs.push_back(job);
+        line.woken();
+    }
+
+    fn line_of(&self, dir: &LogDir) -> usize {
+        let last = self.lines.len() - 1;
+        match last {
+            0 => 0,
+            last => self.dirs.number_of(dir).unwrap_or(last),
+        }
+    }
+
+    fn line_for(&self, job: &Job) -> usize {
+        let last = self.lines.len() - 1;
+        let of_disk = |disk| self.dirs.number_of_disk(disk).unwrap_or(last);
+        match job {
+            _ if last == 0 => 0,
+            Job::Flush(partition) | Job::Checkpoint(partition) | Job::IdleCheckpoint(partition) => {
+                self.line_of(&partition.log_dir())
+            }
+            Job::LogStarts(_, dir) => self.line_of(dir),
+            Job::RemoveFiles(old) => of_disk(old.disk()),
+            Job::RemoveDir { disk, .. } => of_disk(disk),
+            Job::Call { place, .. } => place.as_ref().map_or(last, |dir| self.line_of(dir)),
+        }
     }
 
     /// Arranges what an append or a configuration change asked for.
@@ -145,7 +207,8 @@ impl FlushQueue {
             FlushDue::No => {}
             FlushDue::Now => self.push(Job::Flush(Arc::clone(partition))),
             FlushDue::At(at) => {
-                let mut queue = self.queue.lock();
+                let line = &self.lines[self.line_of(&partition.log_dir())];
+                let mut queue = line.queue.lock();
                 queue.timers_made += 1;
                 let key = (at, queue.timers_made);
                 queue.timers.insert(key, Arc::clone(partition));
@@ -155,23 +218,24 @@ impl FlushQueue {
                     .is_some_and(|(next, _)| *next == key);
                 drop(queue);
                 if first {
-                    self.woken();
+                    line.woken();
                 }
             }
         }
     }
 
-    fn woken(&self) {
-        if let Some(wake) = self.wake.get() {
-            wake();
+    /// Queues the partitions whose timers rang, of all lines.
+    pub fn ring_timers(&self, now: Instant) {
+        for line in 0..self.lines.len() {
+            self.ring_timers_of(line, now);
         }
     }
 
-    /// Queues the partitions whose timers rang; returns when the next one rings.
-    pub fn ring_timers(&self, now: Instant) -> Option<Instant> {
+    /// Queues the partitions of a line whose timers rang; returns when the next one rings.
+    pub fn ring_timers_of(&self, line: usize, now: Instant) -> Option<Instant> {
         loop {
             let partition = {
-                let mut queue = self.queue.lock();
+                let mut queue = self.lines[line].queue.lock();
                 let entry = queue.timers.first_entry()?;
                 let at = entry.key().0;
                 if at > now {
@@ -185,10 +249,15 @@ impl FlushQueue {
         }
     }
 
-    /// Takes one job and carries it out; false when there was none. Blocks as long as the disk
-    /// does.
+    /// The same as [`FlushQueue::run_one_of`], for whichever line has something.
     pub fn run_one(&self) -> bool {
-        let mut round = self.take_round();
+        (0..self.lines.len()).any(|line| self.run_one_of(line))
+    }
+
+    /// Takes one job of a line and carries it out; false when there was none. Blocks as long as the
+    /// disk does.
+    pub fn run_one_of(&self, line: usize) -> bool {
+        let mut round = self.take_round(line);
         match round.len() {
             0 => return false,
             1 => round.drain(..).for_each(|job| self.run(job)),
@@ -198,8 +267,8 @@ impl FlushQueue {
     }
 
     /// This thread's share of the flushes that are due, or one other job.
-    fn take_round(&self) -> Vec<Job> {
-        let mut queue = self.queue.lock();
+    fn take_round(&self, line: usize) -> Vec<Job> {
+        let mut queue = self.lines[line].queue.lock();
         let is_flush = |job: &&Job| matches!(job, Job::Flush(_));
         let flushes = queue.jobs.iter().take_while(is_flush).count();
         let share = flushes.div_ceil(self.threads.load(Ordering::Relaxed));
@@ -231,11 +300,13 @@ impl FlushQueue {
 
     /// Takes one job out, for a scheduler that carries it out itself.
     pub fn take(&self) -> Option<Job> {
-        self.queue.lock().jobs.pop_front()
+        let pop = |line: &Line| line.queue.lock().jobs.pop_front();
+        self.lines.iter().find_map(pop)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.queue.lock().jobs.is_empty()
+        let is_empty = |line: &Line| line.queue.lock().jobs.is_empty();
+        self.lines.iter().all(is_empty)
     }
 
     pub fn run(&self, job: Job) {
@@ -255,7 +326,7 @@ impl FlushQueue {
                     self.flush(partition, flush);
                 }
             }
-            Job::LogStarts(broker) => log_starts::write_for_waiting(&broker),
+            Job::LogStarts(broker, dir) => log_starts::write_for_waiting(&broker, &dir),
             Job::RemoveFiles(old) => {
                 if let Err(error) = old.remove() {
                     tracing::warn!(?old, %error, "files of old segments could not be removed");
@@ -266,7 +337,7 @@ impl FlushQueue {
                     tracing::warn!(path, %error, "a deleted log could not be removed");
                 }
             }
-            Job::Call(work) => work(),
+            Job::Call { work, .. } => work(),
         }
     }
 
@@ -338,5 +409,68 @@ mod tests {
         assert_eq!(flushed(&test, 5), 4, "half of the rest");
         assert!(test.broker.flush.run_one());
         assert_eq!(flushed(&test, 5), 5);
+    }
+
+    /// Produces one record without waiting for it, and has its flush queued.
+    fn produce(test: &TestBroker, index: i32) -> Arc<Partition> {
+        let partition = test.broker.partitions.get("t", index).unwrap();
+        let mut batch = ottla_protocol::BatchBuilder::new();
+        batch.append(1, None, Some(b"v"), &[]);
+        let times = (test.broker.clock.now(), 1);
+        let appended = partition.append(batch.build().unwrap(), 9, times, None);
+        test.broker
+            .flush
+            .arrange(&partition, appended.unwrap().flush);
+        partition
+    }
+
+    #[test]
+    fn a_directory_that_hangs_holds_only_its_own_partitions() {
+        let test = TestBroker::with_disks(2, &[("ottla.durability", "commit")]);
+        test.create_topic("t", 2);
+        let line = |index| {
+            let partition = test.broker.partitions.get("t", index).unwrap();
+            test.broker.flush.line_of(&partition.log_dir())
+        };
+        let (hung, healthy) = (line(0), line(1));
+        assert_ne!(hung, healthy);
+        test.disks[hung].set_hanging(true);
+        let stuck = produce(&test, 0);
+        let queue = Arc::clone(&test.broker);
+        #[allow(clippy::disallowed_methods)] // somebody must hang
+        let thread = std::thread::spawn(move || while queue.flush.run_one_of(hung) {});
+        for offset in 1..=3 {
+            let served = produce(&test, 1);
+            assert!(test.broker.flush.run_one_of(healthy));
+            let end = ottla_protocol::Offset(offset);
+            assert!(served.is_committed(end).unwrap(), "acknowledged meanwhile");
+        }
+        let now = test.broker.clock.now();
+        let dir = test.broker.log_dirs.iter().nth(healthy).unwrap();
+        let scope = crate::housekeeper::Scope::One(Arc::clone(dir));
+        let later = now + std::time::Duration::from_secs(3_600);
+        crate::housekeeper::Housekeeper::of(&test.broker, scope, now).run(&test.broker, later);
+        assert!(!stuck.is_committed(ottla_protocol::Offset(1)).unwrap());
+        test.disks[hung].set_hanging(false);
+        thread.join().unwrap();
+        assert!(stuck.is_committed(ottla_protocol::Offset(1)).unwrap());
+    }
+
+    #[test]
+    fn work_goes_to_the_line_of_its_directory() {
+        let test = TestBroker::with_disks(2, &[]);
+        let flush = &test.broker.flush;
+        assert_eq!(flush.lines(), 3);
+        for (number, dir) in test.broker.log_dirs.iter().enumerate() {
+            let job = Job::RemoveDir {
+                disk: Arc::clone(&dir.disk),
+                path: "gone".to_owned(),
+            };
+            assert_eq!(flush.line_for(&job), number);
+            let job = Job::LogStarts(Arc::downgrade(&test.broker), Arc::clone(dir));
+            assert_eq!(flush.line_for(&job), number);
+        }
+        let (place, work) = (None, Box::new(|| {}));
+        assert_eq!(flush.line_for(&Job::Call { place, work }), 2);
     }
 }

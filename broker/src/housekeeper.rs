@@ -1,8 +1,9 @@
 //! What a broker does now and then without being asked: checkpoints of logs that have grown, the
 //! checkpoint files of the log directories, memory of logs that nobody uses, retention.
 //!
-//! Pure but for the small files it writes: the glue calls [`Housekeeper::run`] from a thread of its
-//! own, the simulator when its time has come.
+//! Pure but for the small files it writes: the glue has one for each log directory, so that a disk
+//! that hangs holds nobody else's, and calls [`Housekeeper::run`] from a thread of its own; the
+//! simulator has one for all of them and calls it when its time has come.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::broker::Broker;
 use crate::flusher::Job;
 use crate::log_dirs::{LogDir, Room};
 use crate::log_starts;
+use crate::partition::Partition;
 use crate::retention::Keeper;
 
 /// How often grown logs are looked for.
@@ -33,7 +35,38 @@ const IDLE_CHECKPOINTS_MAX: usize = 256;
 /// What the controller calls a broker that never registered.
 const NEVER_REGISTERED: BrokerEpoch = BrokerEpoch(-1);
 
+/// Which log directories somebody looks after.
+#[derive(Clone)]
+pub enum Scope {
+    All,
+    One(Arc<LogDir>),
+}
+
+impl Scope {
+    /// Those that work.
+    pub fn online(&self, broker: &Broker) -> Vec<Arc<LogDir>> {
+        match self {
+            Scope::All => broker.log_dirs.online().cloned().collect(),
+            Scope::One(dir) => [dir]
+                .into_iter()
+                .filter(|dir| dir.is_online())
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// The partitions in them; those of other directories are not touched.
+    pub fn partitions(&self, broker: &Broker) -> Vec<Arc<Partition>> {
+        let mut partitions = broker.partitions.all();
+        if let Scope::One(dir) = self {
+            partitions.retain(|partition| partition.is_in(dir));
+        }
+        partitions
+    }
+}
+
 pub struct Housekeeper {
+    scope: Scope,
     next_sweep: Instant,
     next_full_checkpoint: Instant,
     next_files: Instant,
@@ -47,7 +80,12 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
+    /// One for all directories.
     pub fn new(broker: &Broker, now: Instant) -> Housekeeper {
+        Housekeeper::of(broker, Scope::All, now)
+    }
+
+    pub fn of(broker: &Broker, scope: Scope, now: Instant) -> Housekeeper {
         let config = &broker.config;
         let full_every = Duration::from_millis(config.log_flush_offset_checkpoint_interval_ms);
         let files_every = Duration::from_millis(config.high_watermark_checkpoint_interval_ms);
@@ -60,7 +98,8 @@ impl Housekeeper {
             full_every,
             files_every,
             files_written: None,
-            keeper: Keeper::new(broker, now),
+            keeper: Keeper::new(broker, scope.clone(), now),
+            scope,
         }
     }
 
@@ -69,10 +108,10 @@ impl Housekeeper {
         if now >= self.next_full_checkpoint {
             self.next_full_checkpoint = now + self.full_every;
             self.next_sweep = now + SWEEP_EVERY;
-            checkpoint_logs(broker, 1);
+            checkpoint_logs(broker, &self.scope, 1);
         } else if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
-            checkpoint_logs(broker, CHECKPOINT_STEP_BYTES);
+            checkpoint_logs(broker, &self.scope, CHECKPOINT_STEP_BYTES);
         }
         if now >= self.next_files {
             self.next_files = now + self.files_every;
@@ -80,11 +119,11 @@ impl Housekeeper {
         }
         if now >= self.next_idle {
             self.next_idle = now + IDLE_EVERY;
-            release_idle(broker);
+            release_idle(broker, &self.scope);
         }
         if now >= self.next_space {
             self.next_space = now + SPACE_EVERY;
-            if look_at_disks(broker) {
+            if look_at_disks(broker, &self.scope) {
                 self.keeper.hurry(now);
             }
         }
@@ -99,11 +138,11 @@ impl Housekeeper {
 
     fn write_changed_files(&mut self, broker: &Broker) {
         // Taken before the files are written: what changes meanwhile is seen the next time.
-        let marks = Some(digest_of_marks(broker));
+        let marks = Some(digest_of_marks(broker, &self.scope));
         if marks == self.files_written {
             return;
         }
-        self.files_written = match write_files(broker) {
+        self.files_written = match write_files_in(broker, &self.scope) {
             Ok(()) => marks,
             Err(error) => {
                 tracing::warn!(%error, "the checkpoint files could not be written");
@@ -115,10 +154,10 @@ impl Housekeeper {
 
 /// Looks at the room of every directory and says what has changed; true when one is short of room
 /// that was not.
-fn look_at_disks(broker: &Broker) -> bool {
+fn look_at_disks(broker: &Broker, scope: &Scope) -> bool {
     let marks = broker.live_config().disk_marks;
     let mut hurry = false;
-    for dir in broker.log_dirs.online() {
+    for dir in &scope.online(broker) {
         match dir.space.look(&*dir.disk, &marks) {
             Ok((before, now)) if before != now => {
                 say(dir, before, now);
@@ -157,10 +196,10 @@ fn say(dir: &LogDir, before: Room, now: Room) {
 }
 
 /// A number that changes with anything the checkpoint files say.
-fn digest_of_marks(broker: &Broker) -> u64 {
+fn digest_of_marks(broker: &Broker, scope: &Scope) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let partitions = broker.partitions.all();
-    for dir in broker.log_dirs.online() {
+    let partitions = scope.partitions(broker);
+    for dir in &scope.online(broker) {
         dir.path.hash(&mut hasher);
         for partition in &partitions {
             (partition.topic_id.0, partition.index).hash(&mut hasher);
@@ -170,10 +209,10 @@ fn digest_of_marks(broker: &Broker) -> u64 {
     hasher.finish()
 }
 
-fn release_idle(broker: &Broker) {
+fn release_idle(broker: &Broker, scope: &Scope) {
     let now_ms = broker.clock.wall_ms();
     let mut checkpoints = 0;
-    for partition in broker.partitions.all() {
+    for partition in scope.partitions(broker) {
         if partition.release_if_idle(now_ms) && checkpoints < IDLE_CHECKPOINTS_MAX {
             checkpoints += 1;
             broker.flush.push(Job::IdleCheckpoint(partition));
@@ -181,8 +220,8 @@ fn release_idle(broker: &Broker) {
     }
 }
 
-fn checkpoint_logs(broker: &Broker, step_bytes: u64) {
-    for partition in broker.partitions.all() {
+fn checkpoint_logs(broker: &Broker, scope: &Scope, step_bytes: u64) {
+    for partition in scope.partitions(broker) {
         if partition.checkpoint_due(step_bytes) {
             broker.flush.push(Job::Checkpoint(partition));
         }
@@ -192,8 +231,15 @@ fn checkpoint_logs(broker: &Broker, step_bytes: u64) {
 /// Writes the checkpoint files of every directory that works; one thread at a time does. The first
 /// error, after all of them were tried.
 pub fn write_files(broker: &Broker) -> Result<(), CheckpointError> {
-    let online = broker.log_dirs.online();
-    let written: Vec<_> = online.map(|dir| write_files_of(broker, dir)).collect();
+    write_files_in(broker, &Scope::All)
+}
+
+fn write_files_in(broker: &Broker, scope: &Scope) -> Result<(), CheckpointError> {
+    let online = scope.online(broker);
+    let written: Vec<_> = online
+        .iter()
+        .map(|dir| write_files_of(broker, dir))
+        .collect();
     written.into_iter().collect()
 }
 
@@ -241,26 +287,33 @@ pub enum StopError {
     Checkpoint(#[from] CheckpointError),
     #[error("the marker of a clean shutdown could not be written: {0}")]
     Marker(#[from] LayoutError),
+    #[error(
+        "log directory {path} could not be closed: its disk hangs; the next start will check it"
+    )]
+    Hung { path: Arc<str> },
 }
 
 /// The end of a clean shutdown, after all logs were closed and so many of them `failed`: the
 /// checkpoint files, and in each directory whose logs are all closed the marker that lets the next
 /// start trust it.
 pub fn finish(broker: &Broker, failed: usize) -> Result<(), StopError> {
-    let image = broker.metadata.image();
-    let registered = image.brokers.get(broker.node_id);
-    let epoch = registered.map_or(NEVER_REGISTERED, |registered| registered.epoch);
-    let finish = |dir: &Arc<LogDir>| {
-        write_files_of(broker, dir)?;
-        if dir.is_clean() {
-            layout::write_clean_shutdown(&*dir.disk, epoch.0)?;
-        }
-        Ok(())
-    };
-    let finished: Vec<Result<(), StopError>> = broker.log_dirs.online().map(finish).collect();
+    let online = broker.log_dirs.online();
+    let finished: Vec<_> = online.map(|dir| finish_dir(broker, dir)).collect();
     finished.into_iter().collect::<Result<(), _>>()?;
     match failed {
         0 => Ok(()),
         failed => Err(StopError::Logs { failed }),
     }
+}
+
+/// The same for one directory.
+pub fn finish_dir(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), StopError> {
+    let image = broker.metadata.image();
+    let registered = image.brokers.get(broker.node_id);
+    let epoch = registered.map_or(NEVER_REGISTERED, |registered| registered.epoch);
+    write_files_of(broker, dir)?;
+    if dir.is_clean() {
+        layout::write_clean_shutdown(&*dir.disk, epoch.0)?;
+    }
+    Ok(())
 }

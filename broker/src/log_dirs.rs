@@ -229,11 +229,13 @@ impl Drop for Seat {
     }
 }
 
-/// The directories that hold logs, in the order of the configuration; at least one.
+/// The directories that hold logs, in the order of the configuration; at least one. Clones are the
+/// same directories.
+#[derive(Clone)]
 pub struct LogDirs {
     dirs: Vec<Arc<LogDir>>,
     /// A partition is being placed: the next one must see where it went.
-    placing: Mutex<()>,
+    placing: Arc<Mutex<()>>,
 }
 
 impl LogDirs {
@@ -241,7 +243,7 @@ impl LogDirs {
         assert!(!dirs.is_empty(), "a broker has a log directory");
         LogDirs {
             dirs,
-            placing: Mutex::new(()),
+            placing: Arc::default(),
         }
     }
 
@@ -260,6 +262,19 @@ impl LogDirs {
     /// How much may wait for the disk of each.
     pub fn limit_dirty(&self, bytes: u64) {
         self.dirs.iter().for_each(|dir| dir.dirty.set_limit(bytes));
+    }
+
+    /// The place of a directory in the configuration.
+    pub fn number_of(&self, dir: &LogDir) -> Option<usize> {
+        self.dirs
+            .iter()
+            .position(|known| std::ptr::eq(&**known, dir))
+    }
+
+    /// The same, by its disk.
+    pub fn number_of_disk(&self, disk: &Arc<dyn Disk>) -> Option<usize> {
+        let same = |dir: &Arc<LogDir>| std::ptr::addr_eq(Arc::as_ptr(&dir.disk), Arc::as_ptr(disk));
+        self.dirs.iter().position(same)
     }
 
     /// More than one is configured.

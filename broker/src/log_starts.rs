@@ -2,11 +2,11 @@
 //! were deleted by request.
 //!
 //! A log start that a client was told of must survive a crash, so its file is written before the
-//! answer leaves: by a flusher thread, once for everybody who waits by then. Whoever writes holds
-//! the lock from the look at the partitions to the end of the write, so an older look never
-//! replaces a newer file. The file names topics, not their ids: a new partition takes out what an
-//! earlier one of its name left there before it takes records. What an offline partition had in
-//! the file stays.
+//! answer leaves: by a flusher thread of the directory, once for everybody who waits by then.
+//! Whoever writes holds the lock from the look at the partitions to the end of the write, so an
+//! older look never replaces a newer file. The file names topics, not their ids: a new partition
+//! takes out what an earlier one of its name left there before it takes records. What an offline
+//! partition had in the file stays.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -26,15 +26,39 @@ use crate::reply::{Parked, Reply};
 /// Requests that wait for the files.
 #[derive(Default)]
 pub struct LogStarts {
-    waiting: Mutex<Vec<Arc<Slot>>>,
+    waiting: Mutex<Vec<(Arc<LogDir>, Arc<Slot>)>>,
 }
 
 struct Slot {
-    /// The directories whose files it waits for.
-    dirs: Vec<Arc<LogDir>>,
-    /// Whether all of them were written.
-    outcome: Mutex<Option<bool>>,
+    progress: Mutex<Progress>,
     waiter: Arc<Waiter>,
+}
+
+/// How far the files are that a request waits for.
+struct Progress {
+    /// So many are not written yet.
+    left: usize,
+    failed: bool,
+}
+
+impl Slot {
+    /// One of the files was written, or could not be.
+    fn done(&self, written: bool) {
+        let mut progress = self.progress.lock();
+        progress.failed |= !written;
+        progress.left = progress.left.saturating_sub(1);
+        let over = progress.left == 0;
+        drop(progress);
+        if over {
+            self.waiter.fire();
+        }
+    }
+
+    /// Whether all of them were written, once that is known.
+    fn outcome(&self) -> Option<bool> {
+        let progress = self.progress.lock();
+        (progress.left == 0).then_some(!progress.failed)
+    }
 }
 
 /// Why an answer cannot count on the file.
@@ -51,8 +75,7 @@ pub fn write(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), CheckpointError> 
     let mut written = dir.log_starts.lock();
     let mut now = PartitionOffsets::new();
     for partition in broker.partitions.all() {
-        let is_coming = partition.future_in(dir).is_some();
-        if !is_coming && !partition.is_in(dir) {
+        if !partition.is_in(dir) && partition.future_in(dir).is_none() {
             continue;
         }
         let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
@@ -67,11 +90,14 @@ pub fn write(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), CheckpointError> 
     replace(dir, &mut written, now)
 }
 
-/// Brings the files of all directories that work up to date; answers for which that failed, and
-/// the first error.
-pub fn write_all(broker: &Broker) -> (Vec<Arc<LogDir>>, Option<CheckpointError>) {
+/// Brings the files of these directories up to date; answers for which that failed, and the first
+/// error.
+pub fn write_all(
+    broker: &Broker,
+    dirs: &[Arc<LogDir>],
+) -> (Vec<Arc<LogDir>>, Option<CheckpointError>) {
     let (mut failed, mut first) = (Vec::new(), None);
-    for dir in broker.log_dirs.online() {
+    for dir in dirs {
         if let Err(error) = write(broker, dir) {
             failed.push(Arc::clone(dir));
             first.get_or_insert(error);
@@ -117,17 +143,21 @@ impl LogStarts {
         lost: impl FnOnce(T, NotWritten) -> T + Send + 'static,
     ) -> Reply<T> {
         let slot = Arc::new(Slot {
-            dirs,
-            outcome: Mutex::new(None),
+            progress: Mutex::new(Progress {
+                left: dirs.len(),
+                failed: false,
+            }),
             waiter: Waiter::new(ctx.signal),
         });
-        let mut waiting = self.waiting.lock();
-        waiting.push(Arc::clone(&slot));
-        let is_first = waiting.len() == 1;
-        drop(waiting);
-        if is_first {
-            let broker = Arc::downgrade(ctx.broker);
-            ctx.broker.flush.push(Job::LogStarts(broker));
+        for dir in dirs {
+            let mut waiting = self.waiting.lock();
+            let is_first = !waiting.iter().any(|(known, _)| Arc::ptr_eq(known, &dir));
+            waiting.push((Arc::clone(&dir), Arc::clone(&slot)));
+            drop(waiting);
+            if is_first {
+                let broker = Arc::downgrade(ctx.broker);
+                ctx.broker.flush.push(Job::LogStarts(broker, dir));
+            }
         }
         Reply::Parked(Box::new(AwaitFile {
             slot,
@@ -151,29 +181,25 @@ fn replace(
     Ok(())
 }
 
-/// Writes the files for everybody who waits. Blocks on the disk.
-pub fn write_for_waiting(broker: &Weak<Broker>) {
+/// Writes a directory's file for everybody who waits for it. Blocks on the disk.
+pub fn write_for_waiting(broker: &Weak<Broker>, dir: &Arc<LogDir>) {
     let Some(broker) = broker.upgrade() else {
         return;
     };
     // Taken before the look: who comes later may have raised a log start after it.
-    let waiting = std::mem::take(&mut *broker.log_starts.waiting.lock());
-    let mut done: Vec<(Arc<LogDir>, bool)> = Vec::new();
-    for slot in waiting {
-        let written = slot.dirs.iter().map(|dir| {
-            if let Some((_, written)) = done.iter().find(|(known, _)| Arc::ptr_eq(known, dir)) {
-                return *written;
-            }
-            let result = write(&broker, dir);
-            if let Err(error) = &result {
-                tracing::error!(log_dir = %dir.path, %error, "the log starts could not be written");
-            }
-            done.push((Arc::clone(dir), result.is_ok()));
-            result.is_ok()
-        });
-        let written: Vec<bool> = written.collect();
-        *slot.outcome.lock() = Some(written.into_iter().all(|written| written));
-        slot.waiter.fire();
+    let mut waiting = broker.log_starts.waiting.lock();
+    let (here, elsewhere) = std::mem::take(&mut *waiting)
+        .into_iter()
+        .partition(|(known, _)| Arc::ptr_eq(known, dir));
+    *waiting = elsewhere;
+    drop(waiting);
+    let here: Vec<(Arc<LogDir>, Arc<Slot>)> = here;
+    let result = write(&broker, dir);
+    if let Err(error) = &result {
+        tracing::error!(log_dir = %dir.path, %error, "the log starts could not be written");
+    }
+    for (_, slot) in here {
+        slot.done(result.is_ok());
     }
 }
 
@@ -197,7 +223,7 @@ where
 
     fn resume(&mut self, now: Instant) -> Option<T> {
         self.slot.waiter.rearm();
-        let lost = match *self.slot.outcome.lock() {
+        let lost = match self.slot.outcome() {
             Some(true) => None,
             Some(false) => Some(NotWritten::Failed),
             None if now >= self.deadline => Some(NotWritten::TimedOut(TimedOut)),

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use ottla_storage::log::{AppendError, Log, LogConfig, LogError, ReadError};
 use parking_lot::Mutex;
@@ -88,6 +89,10 @@ pub struct Partition {
     /// Batches need work before they are appended: known without the lock.
     opens_records: AtomicBool,
     suspicion: AtomicU8,
+    /// The directory of `inner.seat`, known without the lock: who holds it may wait for that disk.
+    place: ArcSwap<LogDir>,
+    /// The same of `inner.moving`.
+    bound_for: ArcSwapOption<LogDir>,
     inner: Mutex<Inner>,
 }
 
@@ -213,6 +218,7 @@ impl Partition {
             LogSlot::Offline | LogSlot::Closed(_) => false,
         };
         let dirty = DirtyShare::new(&seat.dirty);
+        let place = ArcSwap::new(Arc::clone(seat.dir()));
         let inner = Inner {
             slot,
             seat,
@@ -238,6 +244,8 @@ impl Partition {
             changes: AtomicU64::new(0),
             opens_records: AtomicBool::new(opens_records),
             suspicion: AtomicU8::new(Suspicion::NONE),
+            place,
+            bound_for: ArcSwapOption::empty(),
             inner: Mutex::new(inner),
         }
     }
@@ -295,9 +303,9 @@ impl Partition {
         });
     }
 
-    /// The directory it is in.
+    /// The directory it is in. Takes no lock, like [`Partition::is_in`].
     pub fn log_dir(&self) -> Arc<LogDir> {
-        self.with(|inner, _| Arc::clone(inner.seat.dir()))
+        self.place.load_full()
     }
 
     pub fn config(&self) -> Arc<TopicConfig> {
@@ -327,11 +335,14 @@ impl Partition {
     }
 
     pub fn is_in(&self, dir: &Arc<LogDir>) -> bool {
-        self.with(|inner, _| Arc::ptr_eq(inner.seat.dir(), dir))
+        Arc::ptr_eq(&self.place.load(), dir)
     }
 
     /// The marks, if it is in that directory.
     pub fn checkpoint_marks_in(&self, dir: &Arc<LogDir>) -> Option<CheckpointMarks> {
+        if !self.is_in(dir) {
+            return None;
+        }
         self.with(|inner, _| {
             let here = Arc::ptr_eq(inner.seat.dir(), dir);
             here.then(|| inner.checkpoint_marks()).flatten()

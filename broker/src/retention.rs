@@ -1,6 +1,6 @@
 //! Retention: segments that no policy keeps leave their logs.
 //!
-//! One [`Keeper`] lives in the housekeeper's thread. A round wants new log starts, saves all of
+//! One [`Keeper`] lives in each housekeeper's thread. A round wants new log starts, saves all of
 //! them with one write of their file, moves the logs there, takes the segments below out (also
 //! those that DeleteRecords has left behind) and removes their files after `file.delete.delay.ms`.
 //! A crash anywhere leaves a log that begins at its old or its new start.
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::flusher::Job;
+use crate::housekeeper::Scope;
 use crate::log_dirs::{LogDir, Room};
 use crate::log_starts;
 use crate::partition::{Partition, PartitionError};
@@ -88,6 +89,7 @@ type Found = (Arc<Partition>, Expired);
 
 /// Does the work of retention; see the module's description.
 pub struct Keeper {
+    scope: Scope,
     next_check: Instant,
     check_every: Duration,
     /// Log starts that could not be saved.
@@ -98,9 +100,10 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(broker: &Broker, now: Instant) -> Keeper {
+    pub fn new(broker: &Broker, scope: Scope, now: Instant) -> Keeper {
         let check_every = Duration::from_millis(broker.config.log_retention_check_interval_ms);
         Keeper {
+            scope,
             next_check: now + check_every.min(FIRST_CHECK_AFTER),
             check_every,
             unsaved: Vec::new(),
@@ -121,7 +124,7 @@ impl Keeper {
         if check {
             self.next_check = now + self.check_every;
             self.unsaved.clear();
-            found = look_for_expired(broker);
+            found = look_for_expired(broker, &self.scope);
         }
         if check || self.next_retry.is_some_and(|at| now >= at) {
             self.next_retry = None;
@@ -134,7 +137,7 @@ impl Keeper {
             }
         }
         let short = |dir: &Arc<LogDir>| dir.space.room() != Room::Ample;
-        let (due, next_due) = match broker.log_dirs.online().any(short) {
+        let (due, next_due) = match self.scope.online(broker).iter().any(short) {
             // Readers keep the files they have open: nobody needs the delay.
             true => (broker.retention.all(), None),
             false => broker.retention.due(now),
@@ -151,7 +154,7 @@ impl Keeper {
         if found.is_empty() {
             return Vec::new();
         }
-        let (failed, error) = log_starts::write_all(broker);
+        let (failed, error) = log_starts::write_all(broker, &self.scope.online(broker));
         if let Some(error) = error {
             tracing::warn!(%error, "log starts could not be saved: nothing is deleted there");
         }
@@ -207,10 +210,10 @@ fn throw_away(broker: &Broker, partition: &Partition, old: OldFiles, now: Instan
 }
 
 /// Every log is looked at; those with segments to lose want to begin behind these.
-fn look_for_expired(broker: &Broker) -> Vec<Found> {
+fn look_for_expired(broker: &Broker, scope: &Scope) -> Vec<Found> {
     let now_ms = broker.clock.wall_ms();
     let mut found = Vec::new();
-    for partition in broker.partitions.all() {
+    for partition in scope.partitions(broker) {
         match partition.expire(now_ms) {
             Ok(Some(expired)) => found.push((partition, expired)),
             Ok(None) | Err(PartitionError::NotHosted | PartitionError::Offline) => {}

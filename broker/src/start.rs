@@ -9,6 +9,7 @@
 
 mod descriptors;
 mod directories;
+mod ending;
 mod http;
 mod threads;
 
@@ -16,8 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ottla_controller::ControllerError;
 use ottla_storage::image::ImageHome;
@@ -34,7 +34,7 @@ use crate::cleaner::CompactRefused;
 use crate::clock::{Clock, RealClock};
 use crate::config::{Config, Listener, ListenerName, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
-use crate::housekeeper::{self, Housekeeper, StopError};
+use crate::housekeeper::{Housekeeper, Scope, StopError};
 use crate::http::{HttpBindError, HttpState, Limits, Phase, Readiness};
 use crate::metrics::Metrics;
 use crate::net::{self, Admission, BindError, Bound};
@@ -49,6 +49,8 @@ use threads::{Crew, LONG};
 const MAPS_MAX: usize = 32_000;
 /// So few logs are opened and closed without help.
 const ALONE_MAX: usize = 8;
+/// So many threads flush each of several directories, if there are so many at all.
+const FLUSHERS_MIN: usize = 2;
 /// After a shutdown began, connections that do not end by themselves are cut off.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -234,11 +236,7 @@ impl Running {
         self.readiness.enter(Phase::Stopping);
         self.end_connections();
         self.stop_crews();
-        // What was queued and not begun: write-back hints and removals; logs are closed below.
-        while self.broker.flush.run_one() {}
-        self.broker.coordinators.finish_images(&self.broker);
-        let failed = close_logs(&self.broker);
-        housekeeper::finish(&self.broker, failed)
+        ending::close(&self.broker, ending::STOP_MAX)
     }
 
     fn stop_crews(&mut self) {
@@ -246,7 +244,7 @@ impl Running {
         self.broker.cleaner.stop();
         self.broker.mover.stop();
         self.broker.scrubber.stop();
-        self.crews.stop();
+        self.crews.stop(self.broker.clock.now() + ending::STOP_MAX);
     }
 
     fn end_connections(&mut self) {
@@ -379,25 +377,6 @@ fn recover(broker: &Arc<Broker>, readiness: &Arc<Readiness>) -> Result<(), Start
     Ok(())
 }
 
-/// Closes every log, so that the next start has nothing to check; returns how many failed.
-fn close_logs(broker: &Arc<Broker>) -> usize {
-    let partitions = broker.partitions.all();
-    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let close = || {
-        while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = partition.close() {
-                failed.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(?partition, %error, "a log could not be closed");
-            }
-        }
-    };
-    in_parallel(
-        broker.config.io_threads.min(partitions.len() / ALONE_MAX),
-        close,
-    );
-    failed.into_inner()
-}
-
 /// Runs `work` on this thread and on so many helpers, until all of them return.
 fn in_parallel(helpers: usize, work: impl Fn() + Sync) {
     #[allow(clippy::disallowed_methods)] // one of the few places that start threads
@@ -413,9 +392,11 @@ struct Crews {
     controller: Crew,
     groups: Crew,
     images: Crew,
-    flushers: Crew,
+    /// One per log directory, and one for what belongs to none.
+    flushers: Vec<Crew>,
     openers: Crew,
-    write_back: Crew,
+    /// One per log directory.
+    write_back: Vec<Crew>,
     housekeeper: Crew,
     cleaner: Crew,
     mover: Crew,
@@ -428,23 +409,7 @@ impl Crews {
         driver: ControllerDriver,
         failed: watch::Sender<Option<Arc<EndError>>>,
     ) -> Result<Crews, StartError> {
-        let mut flushers = Crew::new();
-        let bell = flushers.bell();
-        broker.flush.on_push(move || bell.ring());
-        let threads = broker.config.io_threads.max(1);
-        broker.flush.shared_by(threads);
-        for n in 0..threads {
-            let broker = Arc::clone(broker);
-            let work = move || {
-                // Whichever thread the bell wakes looks at the timers: none may sleep past one.
-                let timer = broker.flush.ring_timers(broker.clock.now());
-                while broker.flush.run_one() {}
-                Some(timer.unwrap_or_else(|| broker.clock.now() + LONG))
-            };
-            flushers
-                .add(&format!("flush-{n}"), work)
-                .map_err(StartError::Threads)?;
-        }
+        let flushers = flushers(broker)?;
         let openers = openers(broker)?;
         let write_back = write_back(broker)?;
         let controller = controller(broker, driver, failed)?;
@@ -462,17 +427,31 @@ impl Crews {
         })
     }
 
-    fn stop(&mut self) {
-        self.groups.stop();
-        self.controller.stop();
-        self.openers.stop();
-        self.write_back.stop();
-        self.flushers.stop();
-        self.housekeeper.stop();
-        self.images.stop();
-        self.cleaner.stop();
-        self.mover.stop();
-        self.scrubber.stop();
+    /// Ends them in this order. Threads that wait for a disk that hangs are left behind.
+    fn stop(&mut self, until: Instant) {
+        let flushers = self.flushers.iter_mut().map(|crew| ("flush", crew));
+        let write_back = self.write_back.iter_mut().map(|crew| ("write-back", crew));
+        let first = [
+            ("groups", &mut self.groups),
+            ("controller", &mut self.controller),
+            ("openers", &mut self.openers),
+        ];
+        let last = [
+            ("housekeeper", &mut self.housekeeper),
+            ("images", &mut self.images),
+            ("cleaner", &mut self.cleaner),
+            ("mover", &mut self.mover),
+            ("scrubber", &mut self.scrubber),
+        ];
+        let all = first.into_iter().chain(write_back).chain(flushers);
+        for (name, crew) in all.chain(last) {
+            if !crew.stop_until(until) {
+                tracing::error!(
+                    threads = name,
+                    "threads were left behind because they did not end: a disk hangs"
+                );
+            }
+        }
     }
 
     /// Those that work on opened logs.
@@ -561,15 +540,20 @@ impl Crews {
             .map_err(StartError::Threads)
     }
 
+    /// One for each log directory.
     fn housekeeper(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
         let bell = self.housekeeper.bell();
         broker.retention.on_discard(move || bell.ring());
-        let broker = Arc::clone(broker);
-        let mut housekeeper = Housekeeper::new(&broker, broker.clock.now());
-        let work = move || Some(housekeeper.run(&broker, broker.clock.now()));
-        self.housekeeper
-            .add("housekeeper", work)
-            .map_err(StartError::Threads)
+        for (n, dir) in broker.log_dirs.iter().enumerate() {
+            let broker = Arc::clone(broker);
+            let (scope, now) = (Scope::One(Arc::clone(dir)), broker.clock.now());
+            let mut housekeeper = Housekeeper::of(&broker, scope, now);
+            let work = move || Some(housekeeper.run(&broker, broker.clock.now()));
+            self.housekeeper
+                .add(&format!("housekeeper-{n}"), work)
+                .map_err(StartError::Threads)?;
+        }
+        Ok(())
     }
 }
 
@@ -611,6 +595,39 @@ fn controller(
     Ok(controller)
 }
 
+/// A crew for each log directory, which shares nothing with the others, and a thread for what
+/// belongs to none.
+fn flushers(broker: &Arc<Broker>) -> Result<Vec<Crew>, StartError> {
+    let dirs = broker.log_dirs.iter().len();
+    let most = broker.config.io_threads.max(1);
+    let threads = most.div_ceil(dirs).max(FLUSHERS_MIN).min(most);
+    broker.flush.shared_by(threads);
+    (0..broker.flush.lines())
+        .map(|line| match line < dirs {
+            true => line_of_flushers(broker, line, threads),
+            false => line_of_flushers(broker, line, 1),
+        })
+        .collect()
+}
+
+fn line_of_flushers(broker: &Arc<Broker>, line: usize, threads: usize) -> Result<Crew, StartError> {
+    let mut crew = Crew::new();
+    let bell = crew.bell();
+    broker.flush.on_push(line, move || bell.ring());
+    for n in 0..threads {
+        let broker = Arc::clone(broker);
+        let work = move || {
+            // Whichever thread the bell wakes looks at the timers: none may sleep past one.
+            let timer = broker.flush.ring_timers_of(line, broker.clock.now());
+            while broker.flush.run_one_of(line) {}
+            Some(timer.unwrap_or_else(|| broker.clock.now() + LONG))
+        };
+        crew.add(&format!("flush-{line}-{n}"), work)
+            .map_err(StartError::Threads)?;
+    }
+    Ok(crew)
+}
+
 /// As many as there are cores: codecs need nothing else.
 fn openers(broker: &Arc<Broker>) -> Result<Crew, StartError> {
     let mut openers = Crew::new();
@@ -629,18 +646,22 @@ fn openers(broker: &Arc<Broker>) -> Result<Crew, StartError> {
     Ok(openers)
 }
 
-/// One: it waits for the disk most of the time, and a disk needs no more to be busy.
-fn write_back(broker: &Arc<Broker>) -> Result<Crew, StartError> {
-    let mut crew = Crew::new();
-    let bell = crew.bell();
-    broker.flush.on_write_back(move || bell.ring());
-    let broker = Arc::clone(broker);
-    let work = move || {
-        while broker.flush.run_write_backs() {}
-        Some(broker.clock.now() + LONG)
+/// One per directory: it waits for the disk most of the time, and a disk needs no more to be busy.
+fn write_back(broker: &Arc<Broker>) -> Result<Vec<Crew>, StartError> {
+    let crew = |line: usize| {
+        let mut crew = Crew::new();
+        let bell = crew.bell();
+        broker.flush.on_write_back(line, move || bell.ring());
+        let broker = Arc::clone(broker);
+        let work = move || {
+            while broker.flush.run_write_backs_of(line) {}
+            Some(broker.clock.now() + LONG)
+        };
+        crew.add(&format!("write-back-{line}"), work)
+            .map_err(StartError::Threads)?;
+        Ok(crew)
     };
-    crew.add("write-back", work).map_err(StartError::Threads)?;
-    Ok(crew)
+    (0..broker.log_dirs.iter().len()).map(crew).collect()
 }
 
 fn cores() -> usize {

@@ -187,17 +187,22 @@ pub(super) type Told = (Arc<Broker>, After);
 /// Rings when what the shard has written is committed, or never will be. The work itself is left to
 /// the threads that flush: whoever rings may hold locks.
 fn bell(broker: &Arc<Broker>, shard: &Arc<Shard>) -> Arc<ProduceWait> {
+    let place = shard.partition.log_dir();
     let (broker, shard) = (Arc::downgrade(broker), Arc::downgrade(shard));
     let ring = move || {
         let Some(flush) = broker.upgrade() else {
             return;
         };
         let (broker, shard) = (Weak::clone(&broker), Weak::clone(&shard));
-        flush.flush.push(Job::Call(Box::new(move || {
+        let work = move || {
             if let (Some(broker), Some(shard)) = (broker.upgrade(), shard.upgrade()) {
                 broker.coordinators.write_gathered(&broker, &shard);
             }
-        })));
+        };
+        flush.flush.push(Job::Call {
+            place: Some(Arc::clone(&place)),
+            work: Box::new(work),
+        });
     };
     ProduceWait::new(Waiter::new(&ConnectionSignal::new(ring)))
 }

@@ -56,6 +56,7 @@ impl Partition {
                 return Err(PartitionError::Moving);
             }
             inner.moving = None;
+            self.bound_for.store(None);
             if Arc::ptr_eq(inner.seat.dir(), dir) {
                 return Ok(None);
             }
@@ -65,6 +66,7 @@ impl Partition {
                 log_end_offset: Offset::ZERO,
                 size_bytes: 0,
             });
+            self.bound_for.store(Some(Arc::clone(dir)));
             Ok(Some(number))
         })
     }
@@ -83,8 +85,12 @@ impl Partition {
         self.with(|inner, _| inner.moving.is_some())
     }
 
-    /// Its copy in that directory.
+    /// Its copy in that directory; without one this takes no lock.
     pub fn future_in(&self, dir: &Arc<LogDir>) -> Option<FutureSample> {
+        let bound_for = self.bound_for.load();
+        if !bound_for.as_ref().is_some_and(|to| Arc::ptr_eq(to, dir)) {
+            return None;
+        }
         self.with(|inner, _| {
             let moving = inner.moving.as_ref()?;
             if !Arc::ptr_eq(moving.to.dir(), dir) {
@@ -113,7 +119,13 @@ impl Partition {
     /// The move is over, or given up.
     pub fn end_move(&self, number: u64) {
         self.with(|inner, _| {
-            inner.moving.take_if(|moving| moving.number == number);
+            if inner
+                .moving
+                .take_if(|moving| moving.number == number)
+                .is_some()
+            {
+                self.bound_for.store(None);
+            }
         });
     }
 
@@ -179,7 +191,9 @@ impl Partition {
             copy.assign_leader_epoch(inner.state.leader_epoch());
             inner.slot = LogSlot::Open(Box::new(copy));
             inner.seat = dir.seat();
+            self.place.store(Arc::clone(dir));
             inner.moving = None;
+            self.bound_for.store(None);
             inner.held = false;
             let readable = inner.state.synced(inner.state.log_end());
             self.became_readable(inner, readable, effects);

@@ -25,7 +25,7 @@ fn world() -> World {
         test.append("t", 0, &[b"value"]);
     }
     let now = test.broker.clock.now();
-    let keeper = Keeper::new(&test.broker, now);
+    let keeper = Keeper::new(&test.broker, Scope::All, now);
     let world = World { test, keeper, now };
     // Everything is committed and checkpointed.
     let checkpoint = Job::Checkpoint(world.partition());

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::clock::{Clock as _, RealClock};
+
 /// Nothing here needs deep stacks; untouched pages cost nothing anyway.
 const STACK_BYTES: usize = 512 * 1024;
 /// Stands for "no particular time".
@@ -48,6 +50,8 @@ impl Bell {
 const BACKGROUND_NICENESS: i32 = 10;
 /// How long a pause goes on after it may end.
 const PAUSE_STEP: Duration = Duration::from_millis(100);
+/// How often an end is looked for.
+const STOP_STEP: Duration = Duration::from_millis(2);
 
 /// The calling thread gets out of the way of all others.
 pub(super) fn lower_priority() {
@@ -70,6 +74,37 @@ pub(super) fn pause(wait: Duration, ended: impl Fn() -> bool) -> bool {
         left -= step;
     }
     true
+}
+
+/// Waits for something, until then at most; whether it came.
+fn wait_until(until: Instant, came: impl Fn() -> bool) -> bool {
+    let clock = RealClock;
+    loop {
+        if came() {
+            return true;
+        }
+        if clock.now() >= until {
+            return false;
+        }
+        #[allow(clippy::disallowed_methods)]
+        // the broker is ending: nothing else is to be done here
+        std::thread::sleep(STOP_STEP);
+    }
+}
+
+/// `work` on a thread of its own; `None` when it has not ended by then: it is left alone.
+pub(super) fn within<T: Send + 'static>(
+    until: Instant,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    #[allow(clippy::disallowed_methods)] // one of the few places that start threads
+    let thread = builder.spawn(work).ok()?;
+    match wait_until(until, || thread.is_finished()) {
+        true => thread.join().ok(),
+        false => None,
+    }
 }
 
 /// Threads that share a bell and end together.
@@ -114,10 +149,28 @@ impl Crew {
         Ok(())
     }
 
-    /// Ends all threads after what they are doing.
-    pub(super) fn stop(&mut self) {
+    /// No thread begins anything new.
+    pub(super) fn begin_stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.bell.ring_all();
+    }
+
+    /// Ends all threads after what they are doing, but waits until then at most; false when some
+    /// go on: they are left alone.
+    pub(super) fn stop_until(&mut self, until: Instant) -> bool {
+        self.begin_stop();
+        let ended = wait_until(until, || self.threads.iter().all(JoinHandle::is_finished));
+        let (over, stuck): (Vec<_>, Vec<_>) =
+            self.threads.drain(..).partition(JoinHandle::is_finished);
+        drop(stuck);
+        self.threads = over;
+        self.stop();
+        ended
+    }
+
+    /// Ends all threads after what they are doing.
+    pub(super) fn stop(&mut self) {
+        self.begin_stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the broker ended by a defect");

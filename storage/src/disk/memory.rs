@@ -7,7 +7,8 @@
 //! The model is stricter than ext4: syncing a file does not sync its name, names of one directory
 //! survive independently of each other, and unsynced writes survive in any combination, torn at
 //! 512 bytes, 4 KiB or one byte. The same seed and the same operations give the same outcome;
-//! [`MemoryDisk::trace_hash`] proves it. Deliberately absent: time, slow or hung operations.
+//! [`MemoryDisk::trace_hash`] proves it. Syncs can be made to hang until told. Deliberately absent:
+//! time, slow operations.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{DirEntry, Disk, DiskFile};
 
@@ -45,6 +46,9 @@ struct Shared {
     /// Incremented by each crash; a handle of an older generation is dead.
     generation: AtomicU64,
     state: Mutex<State>,
+    /// Syncs of files and directories hang while it is true.
+    hangs: Mutex<bool>,
+    goes_on: Condvar,
 }
 
 struct State {
@@ -57,6 +61,15 @@ struct MemoryFile {
     generation: u64,
     path: String,
     content: Arc<Mutex<Content>>,
+}
+
+impl Shared {
+    fn wait_while_hanging(&self) {
+        let mut hangs = self.hangs.lock();
+        while *hangs {
+            self.goes_on.wait(&mut hangs);
+        }
+    }
 }
 
 impl Default for MemoryDisk {
@@ -92,6 +105,8 @@ impl MemoryDisk {
                 resident: AtomicBool::new(true),
                 generation: AtomicU64::new(0),
                 state: Mutex::new(state),
+                hangs: Mutex::new(false),
+                goes_on: Condvar::new(),
             }),
         }
     }
@@ -140,6 +155,12 @@ impl MemoryDisk {
     /// Every change fails with `ReadOnlyFilesystem` while set.
     pub fn set_read_only(&self, read_only: bool) {
         self.shared.state.lock().faults.set_read_only(read_only);
+    }
+
+    /// While set, a sync of a file or directory does not return: a disk that has stopped answering.
+    pub fn set_hanging(&self, hangs: bool) {
+        *self.shared.hangs.lock() = hangs;
+        self.shared.goes_on.notify_all();
     }
 
     /// Writes and reservations beyond the capacity fail with `StorageFull`.
@@ -270,6 +291,7 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.shared.wait_while_hanging();
         self.change(Operation::SyncDir, path, |tree, _| tree.sync_dir(path))
     }
 
@@ -381,6 +403,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.shared.wait_while_hanging();
         match self.begin(Operation::Sync, &[], None) {
             Ok(_) => {
                 self.content.lock().sync();

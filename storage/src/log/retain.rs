@@ -79,6 +79,11 @@ impl OldFiles {
         }
     }
 
+    /// Where they are.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
