@@ -409,9 +409,13 @@ impl DiskFile for RealFile {
         let one_chunk = range.end <= chunk_start(range.start) + mmap::CHUNK_SIZE_BYTES;
         if len_bytes >= MAP_SIZE_BYTES_MIN && one_chunk {
             // Whatever keeps the range from being mapped, a read names it or does without.
-            if let Ok(bytes) = self
+            let mapped = self
                 .map(range.start)
-                .and_then(|map| map.view(range.clone()))
+                .and_then(|map| map.view(range.clone()));
+            // The file may have been cut since its length was looked at, and the next append would
+            // then write into the last page of the view. From now on it is not cut under the map.
+            if let Ok(bytes) = mapped
+                && range.end <= self.len_bytes()?
             {
                 return Ok(bytes);
             }
