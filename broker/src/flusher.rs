@@ -22,9 +22,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ottla_storage::disk::Disk;
+use ottla_storage::disk::{Disk, is_out_of_descriptors};
 use ottla_storage::log::OldFiles;
 use parking_lot::Mutex;
 
@@ -38,6 +38,8 @@ use crate::partition::{Flush, Partition, PartitionWriteBack};
 
 /// So many partitions of one thread's round at most: the last one waits for all.
 const ROUND_MAX: usize = 32;
+/// How often it is told that descriptors are scarce.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Work that may wait for the disk.
 pub enum Job {
@@ -97,6 +99,8 @@ pub struct FlushQueue {
     dirs: LogDirs,
     /// Threads that share a line.
     threads: AtomicUsize,
+    /// When it was last told that descriptors are scarce.
+    told_scarce: Mutex<Option<Instant>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -112,6 +116,7 @@ impl FlushQueue {
             lines: (0..lines).map(|_| Line::default()).collect(),
             dirs: dirs.clone(),
             threads: AtomicUsize::new(1),
+            told_scarce: Mutex::new(None),
             clock,
             metrics,
         }
@@ -341,17 +346,34 @@ impl FlushQueue {
         }
     }
 
+    fn failed(&self, partition: &Partition, error: &std::io::Error) {
+        if !is_out_of_descriptors(error) {
+            partition.log_dir().report("a sync", error);
+            tracing::error!(
+                partition = ?partition, %error,
+                "a sync failed: the partition is offline until the broker is started again"
+            );
+            return;
+        }
+        let now = self.clock.now();
+        let mut told = self.told_scarce.lock();
+        if told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY) {
+            *told = Some(now);
+            tracing::warn!(
+                partition = ?partition, %error,
+                "no descriptor was left for a sync: it is tried again, and producers wait; raise \
+                 the limit of open files"
+            );
+        }
+    }
+
     fn flush(&self, partition: Arc<Partition>, flush: Flush) {
         let began = self.clock.now();
         let result = flush.run();
         let took = self.clock.now().saturating_duration_since(began);
         self.metrics.flush(took, result.is_ok());
         if let Err(error) = &result {
-            partition.log_dir().report("a sync", error);
-            tracing::error!(
-                partition = ?partition, %error,
-                "a sync failed: the partition is offline until the broker is started again"
-            );
+            self.failed(&partition, error);
         }
         if let Some(error) = flush.checkpoint_error() {
             tracing::warn!(partition = ?partition, %error, "a checkpoint was not written");

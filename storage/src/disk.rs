@@ -43,6 +43,14 @@ pub use lock::{DirectoryLock, LockError};
 pub use memory::MemoryDisk;
 pub use real::RealDisk;
 
+/// No descriptor was left to open a file with. Never the answer of a sync itself, so what was to be
+/// synced is as it was, and may be synced later.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error();
+    code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+}
+
 /// One name in a directory. `len_bytes` is zero for directories.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DirEntry {

@@ -14,6 +14,9 @@ use ottla_protocol::types::{LeaderEpoch, Offset};
 
 use crate::config::Durability;
 
+/// How long a flush waits that found no descriptor.
+const POSTPONED: Duration = Duration::from_millis(200);
+
 /// When appended data must reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlushPolicy {
@@ -233,6 +236,18 @@ impl PartitionState {
             (false, false) => FlushDue::No,
         };
         (readable, due)
+    }
+
+    /// A flush could not be tried. Returns what to arrange: the next append may want it sooner.
+    pub fn flush_postponed(&mut self, now: Instant) -> FlushDue {
+        self.phase = FlushPhase::Idle;
+        self.timer_set = true;
+        FlushDue::At(now + POSTPONED)
+    }
+
+    /// A checkpoint could not be tried: it is due again.
+    pub fn checkpoint_postponed(&mut self) {
+        self.checkpointed_bytes = 0;
     }
 
     /// Everything up to `to` is on the disk. Returns the bytes that became readable.

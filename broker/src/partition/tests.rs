@@ -133,6 +133,58 @@ fn appends_during_a_sync_share_the_next_one() {
     assert_eq!(world.partition.marks().unwrap().high_watermark, Offset(3));
 }
 
+/// A first flush, in which the operation number `skip` of this kind finds no descriptor.
+fn flush_without_descriptor(operation: Operation, skip: u64) -> (World, FlushDue) {
+    let world = world(Durability::Commit);
+    world.append(1).unwrap();
+    let injection = Injection::once(operation, InjectedError::TooManyOpenFiles);
+    world.disk.inject(injection.skip(skip));
+    let flush = world.partition.begin_flush().unwrap();
+    let result = flush.run();
+    let due = world.partition.finish_flush(flush, result, world.now);
+    world.disk.clear_injections();
+    (world, due)
+}
+
+#[test]
+fn a_flush_that_finds_no_descriptor_is_tried_again_and_acknowledges_nothing_before() {
+    let mut met = Vec::new();
+    for operation in [Operation::Sync, Operation::SyncDir] {
+        for skip in 0..8 {
+            let (world, due) = flush_without_descriptor(operation, skip);
+            if due == FlushDue::No {
+                break;
+            }
+            met.push((operation, skip));
+            assert!(matches!(due, FlushDue::At(at) if at > world.now), "{due:?}");
+            assert!(!world.partition.is_offline());
+            assert!(!world.partition.is_committed(Offset(1)).unwrap());
+            assert!(world.partition.flush_timer_rang());
+            assert!(!world.flush());
+            assert!(world.partition.is_committed(Offset(1)).unwrap());
+        }
+    }
+    let sync = (Operation::Sync, 0);
+    assert!(
+        met.contains(&sync) && met.contains(&(Operation::SyncDir, 1)),
+        "{met:?}"
+    );
+}
+
+#[test]
+fn a_checkpoint_that_finds_no_descriptor_is_due_again() {
+    let world = world(Durability::Memory);
+    world.append(1).unwrap();
+    let once = Injection::once(Operation::Sync, InjectedError::TooManyOpenFiles);
+    world.disk.inject(once);
+    let checkpoint = world.partition.begin_checkpoint().unwrap();
+    assert!(!world.partition.checkpoint_due(1));
+    let result = checkpoint.run();
+    assert!(result.is_err());
+    world.partition.finish_flush(checkpoint, result, world.now);
+    assert!(!world.partition.is_offline() && world.partition.checkpoint_due(1));
+}
+
 #[test]
 fn a_failed_sync_takes_the_partition_offline_and_acknowledges_nothing() {
     let world = world(Durability::Commit);

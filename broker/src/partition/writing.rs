@@ -311,7 +311,8 @@ impl Partition {
     }
 
     /// The sync is over; returns what to arrange next. A failed sync takes the partition offline:
-    /// what the disk holds is unknown, and a second sync would hide that.
+    /// what the disk holds is unknown, and a second sync would hide that. One that found no
+    /// descriptor was not tried, and is tried again.
     pub fn finish_flush(
         &self,
         flush: Flush,
@@ -327,9 +328,16 @@ impl Partition {
                 return FlushDue::No;
             };
             log.finish_flush(flush.work, result);
-            if failed || log.poisoned() {
+            if log.poisoned() {
                 self.leave(inner, LogSlot::Offline, effects);
                 return FlushDue::No;
+            }
+            if failed && is_checkpoint {
+                inner.state.checkpoint_postponed();
+                return FlushDue::No;
+            }
+            if failed {
+                return inner.state.flush_postponed(now);
             }
             inner.dirty.clean_to(position);
             let (readable, due) = if is_checkpoint {

@@ -409,6 +409,8 @@ impl DiskFile for MemoryFile {
                 self.content.lock().sync();
                 Ok(())
             }
+            // A file that could not be opened again: nothing was tried.
+            Err(error) if super::is_out_of_descriptors(&error) => Err(error),
             Err(error) => {
                 // A sync that failed for the disk's reasons (not because the process is gone)
                 // leaves some of the data and calls all of it clean.

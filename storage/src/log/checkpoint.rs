@@ -8,7 +8,8 @@
 //!
 //! A sync of a segment that fails poisons the log: the kernel has marked the pages clean, and a
 //! second sync would lie. A checkpoint file that cannot be written only leaves the checkpoint
-//! where it was. Deliberately absent: when to flush (see `flush.rs`).
+//! where it was, and a flush that found no descriptor is due as before. Deliberately absent: when
+//! to flush (see `flush.rs`).
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::producers::snapshot;
 use super::segment::{Segment, path};
 use super::{Log, metadata};
 use crate::checkpoint::{LEADER_EPOCHS, format_leader_epochs};
-use crate::disk::{Disk, DiskFile, parent, write_file_atomically};
+use crate::disk::{Disk, DiskFile, is_out_of_descriptors, parent, write_file_atomically};
 use crate::layout::SegmentFile;
 
 /// A checkpoint writes the active segment's indexes only when this much was appended since: less
@@ -306,10 +307,13 @@ impl Log {
             .extend(self.snapshots.iter().filter(obsolete));
     }
 
-    /// Brings back what [`FlushWork::run`] answered.
+    /// Brings back what [`FlushWork::run`] answered. When it found no descriptor, nothing has
+    /// changed: the flush is due as before.
     pub fn finish_flush(&mut self, work: FlushWork, result: io::Result<()>) {
-        if result.is_err() {
-            self.poisoned = true;
+        match result {
+            Ok(()) => {}
+            Err(error) if is_out_of_descriptors(&error) => return,
+            Err(_) => self.poisoned = true,
         }
         if self.poisoned || work.truncations != self.truncations {
             return;
