@@ -3,9 +3,9 @@
 //! was committed under its offset, whole, in order, and what was gone stays gone.
 //! Beside them a replica reads up to the log end, what will be cut off as well, and holds it.
 //!
-//! The bytes are fetched after the lock is given up, in each of the ways of a broker: from the tail,
-//! by a read, by a map, and by `sendfile` into a socket. There are fewer descriptors and maps than
-//! segments.
+//! The bytes are fetched after the lock is given up, in each of the ways of a broker: from the
+//! tail, by a read, by a map, and by `sendfile` into a socket. There are fewer descriptors and maps
+//! than segments.
 //!
 //! Defects that were planted one at a time, and that these tests caught:
 //! - a truncation, or the install of a compacted segment, that leaves the tail as it was;
