@@ -18,6 +18,7 @@ use rand::rngs::StdRng;
 
 use crate::cleaner::Cleaner;
 use crate::clock::Clock;
+use crate::cold_reads::ColdReads;
 use crate::config::Config;
 use crate::coordinators::Coordinators;
 use crate::fetch_session::FetchSessions;
@@ -61,6 +62,7 @@ pub struct Broker {
     pub sessions: FetchSessions,
     pub flush: FlushQueue,
     pub openers: Openers,
+    pub cold_reads: ColdReads,
     pub metrics: Arc<Metrics>,
     pub log_dirs: LogDirs,
     pub log_starts: LogStarts,
@@ -121,6 +123,7 @@ pub struct Logs<'a> {
     pub partitions: &'a PartitionMap,
     pub sessions: &'a FetchSessions,
     pub flush: &'a FlushQueue,
+    pub cold_reads: &'a ColdReads,
     pub metrics: &'a Arc<Metrics>,
     pub log_dirs: &'a LogDirs,
     pub log_starts: &'a LogStarts,
@@ -181,6 +184,7 @@ impl Broker {
                 &seams.log_dirs,
             ),
             openers: Openers::new(Arc::clone(&seams.clock), Arc::clone(&seams.metrics)),
+            cold_reads: ColdReads::default(),
             metrics: seams.metrics,
             log_dirs: seams.log_dirs,
             log_starts: LogStarts::default(),
@@ -269,6 +273,7 @@ impl Broker {
             partitions: &self.partitions,
             sessions: &self.sessions,
             flush: &self.flush,
+            cold_reads: &self.cold_reads,
             metrics: &self.metrics,
             log_dirs: &self.log_dirs,
             log_starts: &self.log_starts,

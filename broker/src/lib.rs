@@ -11,6 +11,7 @@ pub mod boot;
 pub mod broker;
 pub mod cleaner;
 pub mod clock;
+pub mod cold_reads;
 pub mod config;
 pub mod connection;
 pub mod context;

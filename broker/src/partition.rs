@@ -38,7 +38,7 @@ use moving::Moving;
 use state::{FlushDue, FlushPolicy, PartitionState};
 
 pub use moving::{Copied, FutureSample};
-pub use reading::{Isolation, Marks, PartitionRead, ReadFrom};
+pub use reading::{ColdPart, Isolation, Marks, PartitionRead, ReadFrom, Reading, Warmed};
 pub use writing::{Appended, Flush, PartitionWriteBack, flush_policy};
 
 /// Why a partition did not do what it was asked.

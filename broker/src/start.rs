@@ -16,7 +16,7 @@ mod threads;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ottla_controller::ControllerError;
@@ -174,6 +174,7 @@ impl Broker {
         recover(&broker, &readiness)?;
         crews.after_recovery(&broker)?;
         let runtime = data_runtime(&config).map_err(StartError::Threads)?;
+        serve_cold_reads(&broker, &runtime);
         let shutdown = watch::Sender::new(false);
         let kafka = bound
             .iter()
@@ -662,6 +663,16 @@ fn write_back(broker: &Arc<Broker>) -> Result<Vec<Crew>, StartError> {
         Ok(crew)
     };
     (0..broker.log_dirs.iter().len()).map(crew).collect()
+}
+
+/// The runtime's threads for what blocks carry them out, as they read cold ranges for sockets.
+fn serve_cold_reads(broker: &Arc<Broker>, runtime: &Runtime) {
+    let (weak, handle) = (Arc::downgrade(broker), runtime.handle().clone());
+    broker.cold_reads.on_push(move || {
+        let weak = Weak::clone(&weak);
+        #[allow(clippy::disallowed_methods)] // reads that block have a pool of their own
+        handle.spawn_blocking(move || weak.upgrade().map(|broker| broker.cold_reads.run_one()));
+    });
 }
 
 fn cores() -> usize {

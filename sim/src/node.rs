@@ -47,6 +47,8 @@ impl Node {
             })
             .map_err(|error| error.to_string())?;
         let image = broker.metadata.image();
+        // The world carries them out in its turns.
+        broker.cold_reads.on_push(|| {});
         let recovery =
             Recovery::begin(&broker, &image, Arc::default()).map_err(|error| error.to_string())?;
         while recovery.open_next() {}
@@ -85,6 +87,11 @@ impl Node {
             Some(job) => self.broker.flush.run(job),
             None => {}
         }
+    }
+
+    /// Carries out one read that waits for the disk, if there is any.
+    pub(crate) fn run_cold_read(&self) {
+        self.broker.cold_reads.run_one();
     }
 
     /// Timers and housekeeping that are due.

@@ -44,6 +44,8 @@ struct Plan {
     crash_every: u32,
     power_loss: bool,
     disk_faults: bool,
+    /// One of so many looks into the page cache finds nothing; 0: none.
+    cold_every: u64,
     piece_bytes_max: usize,
 }
 
@@ -59,6 +61,7 @@ impl Plan {
             power_loss: rng.random_bool(0.6),
             disk_faults: rng.random_bool(0.3),
             piece_bytes_max: [40, 500, 100_000][rng.random_range(0..3)],
+            cold_every: [0, 1, 2, 20][rng.random_range(0..4)],
         }
     }
 }
@@ -141,6 +144,8 @@ impl World {
     fn new(seed: u64) -> World {
         let mut rng = StdRng::seed_from_u64(seed);
         let plan = Plan::of(&mut rng);
+        let disk = MemoryDisk::with_seed(seed);
+        disk.set_cold_every(plan.cold_every, seed);
         let mut clients = Vec::new();
         for number in 1..=plan.producers {
             let acks = if rng.random_bool(0.7) { -1 } else { 1 };
@@ -161,7 +166,7 @@ impl World {
         let mut world = World {
             config: Arc::new(config()),
             clock: Arc::new(SimClock::default()),
-            disk: MemoryDisk::with_seed(seed),
+            disk,
             images: MemoryStore::new(),
             node: None,
             clients: clients
@@ -206,6 +211,7 @@ impl World {
             1 => {
                 if let Some(node) = &mut self.node {
                     node.run_flusher(&mut self.rng);
+                    node.run_cold_read();
                 }
             }
             2 => {
@@ -594,6 +600,7 @@ impl World {
                 break;
             }
             reader.pump(&mut link, &mut self.rng);
+            node.run_cold_read();
             link.deliver(usize::MAX, self.clock.now());
             while let Some(frame) = link.receive() {
                 reader.receive(frame, &mut self.model)?;

@@ -112,6 +112,9 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;
     /// Fills `into` as far as the file reaches; fewer bytes only at the end of the file.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
+    /// The same as far as the bytes are in memory, without waiting for the disk: perhaps fewer than
+    /// the file has. `None`: not even the first, or nobody can tell.
+    fn read_at_if_resident(&self, position: u64, into: &mut [u8]) -> io::Result<Option<usize>>;
     fn len_bytes(&self) -> io::Result<u64>;
     /// Reserves space for the first `len_bytes`; the length stays as it is. All or nothing: a full
     /// disk takes nothing, and space reserved before may be released. Never beside a write.

@@ -33,6 +33,7 @@ use crate::layout::write_partition_metadata;
 
 mod append;
 mod checkpoint;
+mod cold;
 pub mod compact;
 mod control;
 mod copy;
@@ -63,6 +64,7 @@ mod tests;
 
 pub use append::{AppendAt, Appended, Origin, WriteBack};
 pub use checkpoint::FlushWork;
+pub use cold::{ColdRead, Resident};
 pub use copy::{is_complete_copy, remove_copy_marker};
 pub use epochs::EpochHistory;
 pub use error::{

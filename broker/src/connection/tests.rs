@@ -19,6 +19,7 @@ use ottla_storage::disk::memory::{InjectedError, Injection, Operation};
 use super::*;
 use crate::handlers::testing::TestBroker;
 
+mod cold;
 mod dirty;
 mod opening;
 mod patience;

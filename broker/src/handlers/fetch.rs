@@ -1,10 +1,12 @@
 //! Fetch: translates the request, plans it with the client's session, and answers at once or parks
-//! until enough bytes are readable (`fetch/long_poll.rs`). Record data is never copied: an answer
+//! until enough bytes are readable (`fetch/long_poll.rs`) and what is only on the disk has been
+//! found (`fetch/warming.rs`). Record data is never copied: an answer
 //! is a list of pieces, slices of the shared tail and ranges of files.
 
 mod answer;
 mod long_poll;
 mod pass;
+mod warming;
 
 use std::sync::Arc;
 
@@ -55,13 +57,13 @@ pub fn handle(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
     let isolation = isolation(request.isolation_level);
     let refuse_zstd = ctx.version < ZSTD_FROM;
     let mut pass = Pass::new(plan, max_bytes, isolation, refuse_zstd);
-    pass.read_all(&logs);
+    let cold = pass.read_unread(&logs);
     let min_bytes = u64::from(limit(request.min_bytes).min(max_bytes));
     let max_wait_ms = request.max_wait_ms.min(MAX_WAIT_MS_MAX);
-    if max_wait_ms <= 0 || pass.is_complete(min_bytes) {
+    if cold.is_none() && (max_wait_ms <= 0 || pass.is_complete(min_bytes)) {
         return Reply::Now(writer.write(pass));
     }
-    long_poll::park(ctx, pass, writer, min_bytes, max_wait_ms)
+    long_poll::park(ctx, (pass, cold), writer, min_bytes, max_wait_ms)
 }
 
 fn translate(

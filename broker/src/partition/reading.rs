@@ -1,14 +1,17 @@
 //! The reading side of a partition: records up to what a reader may see, offsets by time and by
 //! epoch, and the registration of fetches that wait for more. Nothing here changes the log.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ottla_protocol::types::{LeaderEpoch, Offset};
 use ottla_storage::disk::RecordData;
-use ottla_storage::log::{AbortedTransaction, Log, ReadError, TimestampOffset};
+use ottla_storage::log::{
+    AbortedTransaction, ColdRead, Log, LogRead, ReadError, Resident, TimestampOffset,
+};
 
-use super::{DiskTrouble, Inner, Partition, PartitionError, Suspicion, copy_of};
+use super::{DiskTrouble, Effects, Inner, Partition, PartitionError, Suspicion, copy_of};
 use crate::purgatory::{FetchWait, WatchKey};
 
 /// Who reads, and so how far.
@@ -69,6 +72,25 @@ pub struct PartitionRead {
     pub diverging: Option<(LeaderEpoch, Offset)>,
 }
 
+/// A read that must not wait for the disk.
+#[derive(Debug)]
+pub enum Reading {
+    Found(PartitionRead),
+    Cold(ColdPart),
+}
+
+/// What of a read has to wait; see [`Partition::warm`].
+#[derive(Debug)]
+pub struct ColdPart {
+    work: Box<ColdRead>,
+    /// Its records, if these are known.
+    found: Option<LogRead>,
+}
+
+/// What was found by waiting; for the next attempt of the same read.
+#[derive(Debug)]
+pub struct Warmed(Result<Option<LogRead>, ReadError>);
+
 impl PartitionRead {
     fn nothing(
         marks: Marks,
@@ -89,26 +111,72 @@ impl PartitionRead {
 impl Partition {
     pub fn read(&self, from: &ReadFrom) -> Result<PartitionRead, PartitionError> {
         self.with(|inner, effects| {
-            let read = Partition::read_from(inner, from);
-            if let Err(PartitionError::Read(error)) = &read {
-                self.suspect(error);
-            }
-            if let Err(PartitionError::Read(ReadError::Io { source, .. })) = &read {
-                tracing::warn!(partition = ?self, error = %source, "records could not be read");
-                let dir = Arc::clone(inner.seat.dir());
-                effects.trouble = Some((dir, DiskTrouble::Read(copy_of(source))));
-            }
-            read
+            let read = Partition::read_from(inner, from, |log, upper| {
+                found_by_waiting(log, from, upper).map(Ok::<_, Infallible>)
+            });
+            self.note_failure(&read, inner, effects);
+            read.map(|Ok(read)| read)
         })
     }
 
-    fn read_from(inner: &mut Inner, from: &ReadFrom) -> Result<PartitionRead, PartitionError> {
+    /// As [`Partition::read`], but without waiting for the disk. What an earlier attempt had to
+    /// wait for is in `warmed`.
+    pub fn read_resident(
+        &self,
+        from: &ReadFrom,
+        warmed: Option<Warmed>,
+    ) -> Result<Reading, PartitionError> {
+        self.with(|inner, effects| {
+            let read = Partition::read_from(inner, from, |log, upper| {
+                found_in_memory(log, from, upper, warmed)
+            });
+            self.note_failure(&read, inner, effects);
+            Ok(match read? {
+                Ok(read) => Reading::Found(read),
+                Err(cold) => Reading::Cold(cold),
+            })
+        })
+    }
+
+    /// Waits for the disk, without the partition's lock, for what a read found cold.
+    pub fn warm(&self, ColdPart { work, found }: ColdPart) -> Warmed {
+        let read = work.run();
+        let same = self.with(|inner, _| inner.log_mut().is_ok_and(|log| log.adopt(*work)));
+        // About a log that has changed meanwhile nothing is said: the next attempt sees it.
+        Warmed(match same {
+            true => read.map(|read| read.or(found)),
+            false => Ok(None),
+        })
+    }
+
+    fn note_failure<T>(
+        &self,
+        read: &Result<T, PartitionError>,
+        inner: &Inner,
+        effects: &mut Effects,
+    ) {
+        if let Err(PartitionError::Read(error)) = read {
+            self.suspect(error);
+        }
+        if let Err(PartitionError::Read(ReadError::Io { source, .. })) = read {
+            tracing::warn!(partition = ?self, error = %source, "records could not be read");
+            let dir = Arc::clone(inner.seat.dir());
+            effects.trouble = Some((dir, DiskTrouble::Read(copy_of(source))));
+        }
+    }
+
+    fn read_from<C>(
+        inner: &mut Inner,
+        from: &ReadFrom,
+        find: impl FnOnce(&Log, Offset) -> Result<Result<Records, C>, ReadError>,
+    ) -> Result<Result<PartitionRead, C>, PartitionError> {
         inner.check_epoch(from.current_leader_epoch)?;
         let marks = inner.marks()?;
         let log = inner.log()?;
         if let Some(diverging) = diverging(log, from) {
             let diverging = Some(diverging);
-            return Ok(PartitionRead::nothing(marks, from.offset, diverging));
+            let nothing = PartitionRead::nothing(marks, from.offset, diverging);
+            return Ok(Ok(nothing));
         }
         if from.offset < marks.log_start_offset || from.offset > marks.log_end_offset {
             return Err(ReadError::OffsetOutOfRange {
@@ -120,24 +188,20 @@ impl Partition {
         }
         let upper = marks.upper(from.isolation);
         if from.offset >= upper {
-            return Ok(PartitionRead::nothing(marks, from.offset, None));
+            let nothing = PartitionRead::nothing(marks, from.offset, None);
+            return Ok(Ok(nothing));
         }
         inner.used = true;
         let log = inner.log()?;
-        let read = log.read(from.offset, from.max_bytes, upper, from.at_least_one)?;
-        let aborted = match from.isolation {
-            Isolation::ReadCommitted => log.aborted_transactions(from.offset, read.next_offset)?,
-            Isolation::ReadUncommitted => Vec::new(),
-        };
-        let size_bytes = u64::from(read.size_bytes);
-        Ok(PartitionRead {
+        let found = find(log, upper)?;
+        Ok(found.map(|(read, aborted)| PartitionRead {
             marks,
+            size_bytes: u64::from(read.size_bytes),
             data: read.data,
-            size_bytes,
             next_offset: read.next_offset,
             aborted,
             diverging: None,
-        })
+        }))
     }
 
     /// Tells once that a read met damage; the scrub will look how far it goes.
@@ -242,6 +306,48 @@ impl Partition {
 
     pub fn unwatch(&self, key: WatchKey) {
         self.with(|inner, _| inner.fetches.remove(key));
+    }
+}
+
+/// Records and what of them was aborted.
+type Records = (LogRead, Vec<AbortedTransaction>);
+
+fn found_by_waiting(log: &Log, from: &ReadFrom, upper: Offset) -> Result<Records, ReadError> {
+    let read = log.read(from.offset, from.max_bytes, upper, from.at_least_one)?;
+    let aborted = match from.isolation {
+        Isolation::ReadCommitted => log.aborted_transactions(from.offset, read.next_offset)?,
+        Isolation::ReadUncommitted => Vec::new(),
+    };
+    Ok((read, aborted))
+}
+
+fn found_in_memory(
+    log: &Log,
+    from: &ReadFrom,
+    upper: Offset,
+    warmed: Option<Warmed>,
+) -> Result<Result<Records, ColdPart>, ReadError> {
+    let (offset, max_bytes) = (from.offset, from.max_bytes);
+    let warmed = warmed.map_or(Ok(None), |warmed| warmed.0)?;
+    let fits = |read: &LogRead| {
+        read.next_offset <= upper && (read.size_bytes <= max_bytes || from.at_least_one)
+    };
+    let read = match warmed.filter(fits) {
+        Some(read) => read,
+        None => match log.read_resident(offset, max_bytes, upper, from.at_least_one)? {
+            Resident::Found(read) => read,
+            Resident::Cold(work) => return Ok(Err(ColdPart { work, found: None })),
+        },
+    };
+    if from.isolation == Isolation::ReadUncommitted {
+        return Ok(Ok((read, Vec::new())));
+    }
+    match log.aborted_transactions_resident(offset, read.next_offset)? {
+        Resident::Found(aborted) => Ok(Ok((read, aborted))),
+        Resident::Cold(work) => {
+            let found = Some(read);
+            Ok(Err(ColdPart { work, found }))
+        }
     }
 }
 

@@ -43,12 +43,35 @@ struct Shared {
     /// False: nothing is recorded for crashes and no fault can be injected.
     tracked: bool,
     resident: AtomicBool,
+    coldness: Coldness,
     /// Incremented by each crash; a handle of an older generation is dead.
     generation: AtomicU64,
     state: Mutex<State>,
     /// Syncs of files and directories hang while it is true.
     hangs: Mutex<bool>,
     goes_on: Condvar,
+}
+
+/// What is not in memory, as far as this disk pretends that something is not.
+#[derive(Default)]
+struct Coldness {
+    every: AtomicU64,
+    drawn: AtomicU64,
+    waiting_reads: AtomicU64,
+}
+
+impl Coldness {
+    fn strikes(&self) -> bool {
+        let every = self.every.load(Relaxed);
+        if every == 0 {
+            return false;
+        }
+        // A Weyl sequence, mixed: as random as a page cache.
+        let step = 0x9E37_79B9_7F4A_7C15_u64;
+        let drawn = self.drawn.fetch_add(step, Relaxed).wrapping_add(step);
+        let mixed = (drawn ^ (drawn >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed ^ (mixed >> 27)).is_multiple_of(every)
+    }
 }
 
 struct State {
@@ -103,6 +126,7 @@ impl MemoryDisk {
             shared: Arc::new(Shared {
                 tracked,
                 resident: AtomicBool::new(true),
+                coldness: Coldness::default(),
                 generation: AtomicU64::new(0),
                 state: Mutex::new(state),
                 hangs: Mutex::new(false),
@@ -172,9 +196,20 @@ impl MemoryDisk {
             .set_capacity_bytes(capacity_bytes);
     }
 
-    /// What `is_resident` answers.
+    /// What `is_resident` answers, and whether reads that must not wait find anything.
     pub fn set_resident(&self, resident: bool) {
         self.shared.resident.store(resident, Relaxed);
+    }
+
+    /// From now on one of so many reads that must not wait finds nothing, by seed; 0: none.
+    pub fn set_cold_every(&self, every: u64, seed: u64) {
+        self.shared.coldness.drawn.store(seed, Relaxed);
+        self.shared.coldness.every.store(every, Relaxed);
+    }
+
+    /// How many reads so far would have waited for a real disk if nothing was in memory.
+    pub fn waiting_reads(&self) -> u64 {
+        self.shared.coldness.waiting_reads.load(Relaxed)
     }
 
     /// Changes bytes behind everybody's back, synced and unsynced alike: bit rot, a misdirected
@@ -382,7 +417,17 @@ impl DiskFile for MemoryFile {
 
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
         self.begin_read()?;
+        self.shared.coldness.waiting_reads.fetch_add(1, Relaxed);
         Ok(self.content.lock().read(position, into))
+    }
+
+    fn read_at_if_resident(&self, position: u64, into: &mut [u8]) -> io::Result<Option<usize>> {
+        self.check_alive()?;
+        if !self.shared.resident.load(Relaxed) || self.shared.coldness.strikes() {
+            return Ok(None);
+        }
+        self.begin_read()?;
+        Ok(Some(self.content.lock().read(position, into)))
     }
 
     fn len_bytes(&self) -> io::Result<u64> {

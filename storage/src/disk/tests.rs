@@ -22,6 +22,10 @@ const STORIES: &[(&str, Story)] = &[
     ("many parts are one write", many_parts_are_one_write),
     ("reads stop at the end", reads_stop_at_the_end),
     (
+        "reads of what is in memory are right",
+        reads_of_what_is_in_memory_are_right,
+    ),
+    (
         "preallocation leaves the length",
         preallocation_leaves_the_length,
     ),
@@ -135,6 +139,28 @@ fn many_parts_are_one_write(disk: &dyn Disk) {
     let parts: Vec<_> = all.chunks(3).map(IoSlice::new).collect();
     disk.create("a").unwrap().write_at(0, &parts).unwrap();
     assert_eq!(content(disk, "a"), all);
+}
+
+/// Whether something is in memory nobody can promise; what is read must be right.
+fn reads_of_what_is_in_memory_are_right(disk: &dyn Disk) {
+    let content = pattern(10_000);
+    let file = put(disk, "a", &content);
+    let pinned = Arc::clone(&file).pin().unwrap();
+    for file in [&file, &pinned] {
+        for position in [0, 1, 4_000, 9_999] {
+            let mut into = [0; 5_000];
+            let read = file
+                .read_at_if_resident(position as u64, &mut into)
+                .unwrap();
+            let rest = &content[position..];
+            if let Some(read) = read {
+                assert!(read > 0 && read <= rest.len());
+                assert_eq!(into[..read], rest[..read]);
+            }
+        }
+        let end = file.read_at_if_resident(10_000, &mut [0; 10]).unwrap();
+        assert!(end.is_none_or(|read| read == 0));
+    }
 }
 
 fn reads_stop_at_the_end(disk: &dyn Disk) {

@@ -150,6 +150,20 @@ impl SegmentIndex {
         after.checked_sub(1).map(|index| self.offsets[index])
     }
 
+    /// The entries from the one of an offset on, as far as so many bytes reach.
+    pub(crate) fn excerpt(&self, relative: u32, bytes: u64) -> SegmentIndex {
+        let after = self
+            .offsets
+            .partition_point(|entry| entry.relative <= relative);
+        let from = &self.offsets[after.saturating_sub(1)..];
+        let start = from.first().map_or(0, |entry| u64::from(entry.position));
+        let within = |entry: &OffsetEntry| u64::from(entry.position) - start <= bytes;
+        SegmentIndex {
+            offsets: from[..from.partition_point(within)].to_vec(),
+            ..SegmentIndex::empty()
+        }
+    }
+
     /// The last entry whose position is not beyond `position` and whose offset is below `before`.
     pub(crate) fn entry_before(&self, position: u64, before: u64) -> Option<OffsetEntry> {
         let after = self.offsets.partition_point(|entry| {

@@ -19,6 +19,18 @@ pub(crate) const WALK_BYTES: usize = 256 << 10;
 /// The CRC covers everything from the attributes on.
 const CRC_FROM: u64 = 21;
 
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    ForDisk,
+    ForNothing,
+}
+
+/// What is wanted is not in memory, and the reader must not wait.
+pub(crate) fn cold() -> io::Error {
+    io::ErrorKind::WouldBlock.into()
+}
+
 /// A batch in a segment file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
@@ -56,6 +68,7 @@ pub(crate) struct Scan<'a> {
     buffer: &'a mut [u8],
     start: u64,
     len: usize,
+    waits: Waits,
 }
 
 impl<'a> Scan<'a> {
@@ -77,7 +90,13 @@ impl<'a> Scan<'a> {
             buffer,
             start: 0,
             len: 0,
+            waits: Waits::ForDisk,
         }
+    }
+
+    /// The same walk, which fails with [`cold`] instead of waiting if it must not.
+    pub(crate) fn that(self, waits: Waits) -> Scan<'a> {
+        Scan { waits, ..self }
     }
 
     /// The next batch, or `None` at the end of the file. After an error the walk can go on only
@@ -188,7 +207,14 @@ impl<'a> Scan<'a> {
                 .min((self.end - position.min(self.end)) as usize);
             self.start = position;
             self.len = 0;
-            self.len = self.file.read_at(position, &mut self.buffer[..want])?;
+            let into = &mut self.buffer[..want];
+            self.len = match self.waits {
+                Waits::ForDisk => self.file.read_at(position, into)?,
+                Waits::ForNothing => match self.file.read_at_if_resident(position, into)? {
+                    Some(read) if read >= need => read,
+                    _ => return Err(cold()),
+                },
+            };
         }
         Ok(&self.buffer[(position - self.start) as usize..self.len])
     }

@@ -97,33 +97,37 @@ impl Log {
     pub(super) fn forget_damaged(&mut self) {
         self.holes = Vec::new();
     }
+}
 
-    /// What stands in the way of a read from an offset in a segment.
-    pub(super) fn obstacles(&self, segment: &Segment, from: Offset) -> Result<Clear, LogError> {
-        let mut clear = Clear {
-            floor: 0,
-            until: None,
-        };
-        let here = |place: &&DamagedPlace| place.base_offset == segment.base_offset;
-        for place in self.holes.iter().filter(here) {
-            let (start, end) = place.offsets;
-            if (start..end).contains(&from) {
-                return Err(LogError::Corrupt {
-                    path: place.path.clone(),
-                    position: place.bytes.0,
-                    fault: place.fault,
-                });
-            }
-            match end <= from {
-                true => clear.floor = place.bytes.1,
-                false => {
-                    clear.until = Some((place.bytes.0, start));
-                    break;
-                }
+/// What stands in the way of a read from an offset in a segment.
+pub(super) fn obstacles(
+    holes: &[DamagedPlace],
+    segment: &Segment,
+    from: Offset,
+) -> Result<Clear, LogError> {
+    let mut clear = Clear {
+        floor: 0,
+        until: None,
+    };
+    let here = |place: &&DamagedPlace| place.base_offset == segment.base_offset;
+    for place in holes.iter().filter(here) {
+        let (start, end) = place.offsets;
+        if (start..end).contains(&from) {
+            return Err(LogError::Corrupt {
+                path: place.path.clone(),
+                position: place.bytes.0,
+                fault: place.fault,
+            });
+        }
+        match end <= from {
+            true => clear.floor = place.bytes.1,
+            false => {
+                clear.until = Some((place.bytes.0, start));
+                break;
             }
         }
-        Ok(clear)
     }
+    Ok(clear)
 }
 
 /// The stretch of a segment that a read may use.

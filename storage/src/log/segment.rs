@@ -13,7 +13,7 @@ use ottla_protocol::types::Offset;
 
 use super::error::LogError;
 use super::index::{self, OffsetEntry, SegmentIndex, TimeEntry};
-use super::scan::{Found, LOOKUP_BYTES, Scan, ScanError, WALK_BYTES};
+use super::scan::{Found, LOOKUP_BYTES, Scan, ScanError, WALK_BYTES, Waits};
 use crate::disk::{Disk, DiskFile, read_file};
 use crate::layout::SegmentFile;
 
@@ -112,6 +112,53 @@ impl Segment {
             index: OnceLock::from(Box::new(index)),
             ..Segment::existing(base_offset, size_bytes, created_ms)
         }
+    }
+
+    /// What a reader without the log's lock needs of it: from the index, if that is loaded, only
+    /// the entries of `offset` and of the bytes after it.
+    pub(crate) fn excerpt(&self, offset: Offset, bytes: u64) -> Segment {
+        let index = self.loaded_index();
+        let index = index.map(|index| Box::new(index.excerpt(self.relative(offset), bytes)));
+        Segment {
+            in_swap: self.in_swap,
+            unwritten: self.unwritten,
+            released_largest: self.released_largest,
+            file: self
+                .file
+                .get()
+                .cloned()
+                .map_or_else(OnceLock::new, OnceLock::from),
+            index: index.map_or_else(OnceLock::new, OnceLock::from),
+            ..Segment::existing(self.base_offset, self.size_bytes, self.created_ms)
+        }
+    }
+
+    /// Takes over what a reader without the log's lock has found out about the same bytes.
+    pub(crate) fn adopt(&mut self, excerpt: Segment, partial_index: bool) {
+        if excerpt.size_bytes != self.size_bytes || excerpt.unwritten != self.unwritten {
+            return;
+        }
+        let Segment {
+            file,
+            index,
+            without_aborted,
+            ..
+        } = excerpt;
+        if let Some(file) = file.into_inner() {
+            let _ = self.file.set(file);
+        }
+        if let Some(index) = index.into_inner().filter(|_| !partial_index) {
+            let _ = self.index.set(index);
+        }
+        if let Some(without) = without_aborted.into_inner() {
+            let _ = self.without_aborted.set(without);
+        }
+    }
+
+    /// Whether it is known which aborted transactions it holds; `None`: they are to be looked up
+    /// in its index.
+    pub(crate) fn known_without_aborted(&self) -> Option<bool> {
+        self.without_aborted.get().copied()
     }
 
     pub(crate) fn set_final_name(&mut self) {
@@ -307,7 +354,7 @@ impl Segment {
         index: &SegmentIndex,
         offset: Offset,
     ) -> Result<Option<Found>, ScanError> {
-        self.locate_from(file, index, offset, 0)
+        self.locate_from(file, index, (offset, 0), Waits::ForDisk)
     }
 
     /// The same, where a batch below the offset is known to start at `floor`.
@@ -315,11 +362,11 @@ impl Segment {
         &self,
         file: &dyn DiskFile,
         index: &SegmentIndex,
-        offset: Offset,
-        floor: u64,
+        (offset, floor): (Offset, u64),
+        waits: Waits,
     ) -> Result<Option<Found>, ScanError> {
         let mut buffer = [0; LOOKUP_BYTES];
-        let mut scan = self.scan(file, 0, &mut buffer);
+        let mut scan = self.scan(file, 0, &mut buffer).that(waits);
         let indexed = self.verified(&mut scan, index.entry_at(self.relative(offset)))?;
         scan.position = indexed.max(floor);
         while let Some(found) = scan.next()? {

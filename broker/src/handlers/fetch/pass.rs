@@ -1,5 +1,7 @@
 //! One reading of the partitions of a fetch, and the readings again after something changed. It
-//! keeps what it found and re-reads only partitions whose change counter moved.
+//! keeps what it found and re-reads only partitions whose change counter moved. It stops at the
+//! first read that would have to wait for the disk, and goes on there: what one partition gives
+//! bounds what the next may.
 
 use std::sync::Arc;
 
@@ -11,8 +13,10 @@ use crate::config::Compression;
 use crate::errors::ToErrorCode;
 use crate::fetch_session::{Plan, Said};
 use crate::handlers::hosted;
-use crate::partition::{Isolation, Partition, PartitionError, PartitionRead, ReadFrom};
+use crate::partition::{Isolation, Partition, PartitionError, PartitionRead, ReadFrom, Reading};
 use ottla_protocol::types::Offset;
+
+use super::warming::{ColdTarget, Offer, Outcome};
 
 /// What was found at one target.
 pub(super) enum Found {
@@ -33,6 +37,8 @@ pub(super) struct Pass {
     size_bytes: u64,
     /// Something must be told at once, whatever the number of bytes.
     urgent: bool,
+    /// What the read that had to wait has found.
+    offer: Option<Offer>,
 }
 
 impl Pass {
@@ -49,18 +55,30 @@ impl Pass {
             refuse_zstd,
             size_bytes,
             urgent,
+            offer: None,
         }
     }
 
-    /// Reads every target; the first one with data gives at least one batch.
-    pub(super) fn read_all(&mut self, logs: &Logs<'_>) {
+    /// Reads every target that is not read yet, up to one that has to wait for the disk; the first
+    /// one with data gives at least one batch.
+    pub(super) fn read_unread(&mut self, logs: &Logs<'_>) -> Option<ColdTarget> {
         for index in 0..self.plan.targets.len() {
-            self.read(index, logs);
+            if matches!(self.found[index], Found::NotRead)
+                && let Err(cold) = self.read(index, logs)
+            {
+                return Some(*cold);
+            }
         }
+        None
     }
 
-    /// Reads the targets again whose partitions changed; false when none did.
-    pub(super) fn read_changed(&mut self, logs: &Logs<'_>) -> bool {
+    /// What a read that had to wait has found; for the next reading.
+    pub(super) fn offer(&mut self, offer: Offer) {
+        self.offer = Some(offer);
+    }
+
+    /// Forgets what was read of targets whose partitions changed; false when none did.
+    pub(super) fn take_back_changed(&mut self) -> bool {
         let mut any = false;
         for index in 0..self.plan.targets.len() {
             let changed = match &self.plan.targets[index].hosted {
@@ -69,7 +87,6 @@ impl Pass {
             };
             if changed {
                 self.take_back(index);
-                self.read(index, logs);
                 any = true;
             }
         }
@@ -82,12 +99,13 @@ impl Pass {
         }
     }
 
-    fn read(&mut self, index: usize, logs: &Logs<'_>) {
+    fn read(&mut self, index: usize, logs: &Logs<'_>) -> Result<(), Box<ColdTarget>> {
         let found = match self.partition(index, logs) {
             Ok(partition) => {
                 self.seen[index] = partition.changes();
-                match self.read_partition(index, &partition) {
+                match self.read_partition(index, &partition, logs) {
                     Ok(read) => Found::Read(read),
+                    Err(ReadRefused::Cold(cold)) => return Err(cold),
                     Err(error) => Found::Failed(error.error_code(), None),
                 }
             }
@@ -102,6 +120,7 @@ impl Pass {
             Found::NotRead => {}
         }
         self.found[index] = found;
+        Ok(())
     }
 
     /// The hosted partition of a target, from the session's memory or looked up.
@@ -123,16 +142,17 @@ impl Pass {
     }
 
     fn read_partition(
-        &self,
+        &mut self,
         index: usize,
-        partition: &Partition,
+        partition: &Arc<Partition>,
+        logs: &Logs<'_>,
     ) -> Result<PartitionRead, ReadRefused> {
         if self.refuse_zstd && partition.config().compression == Compression::Zstd {
             return Err(ReadRefused::Zstd);
         }
         let target = &self.plan.targets[index];
         let left = u64::from(self.max_bytes).saturating_sub(self.size_bytes);
-        let read = partition.read(&ReadFrom {
+        let from = ReadFrom {
             offset: target.offset,
             max_bytes: target
                 .max_bytes
@@ -141,8 +161,28 @@ impl Pass {
             isolation: self.isolation,
             current_leader_epoch: target.current_leader_epoch,
             last_fetched_epoch: target.last_fetched_epoch,
-        })?;
-        Ok(read)
+        };
+        if !logs.cold_reads.is_served() {
+            return Ok(partition.read(&from)?);
+        }
+        let (attempts, warmed) = match self.offer.take_if(|offer| offer.index == index) {
+            None => (0, None),
+            Some(offer) => match offer.outcome {
+                Outcome::Warmed(warmed) => (offer.attempts, Some(warmed)),
+                Outcome::Read(read) => return Ok(read?),
+                Outcome::Lost => return Err(ReadRefused::Lost),
+            },
+        };
+        match partition.read_resident(&from, warmed)? {
+            Reading::Found(read) => Ok(read),
+            Reading::Cold(part) => Err(ReadRefused::Cold(Box::new(ColdTarget {
+                index,
+                attempts,
+                partition: Arc::clone(partition),
+                from,
+                part,
+            }))),
+        }
     }
 
     /// True when the answer need not wait: enough bytes, nothing to wait for, or bad news.
@@ -165,6 +205,10 @@ impl Pass {
 enum ReadRefused {
     #[error("zstd needs Fetch version 10")]
     Zstd,
+    #[error("the records are not in memory")]
+    Cold(Box<ColdTarget>),
+    #[error("the read of the records ended by a defect")]
+    Lost,
     #[error(transparent)]
     Partition(#[from] PartitionError),
 }
@@ -173,6 +217,7 @@ impl ReadRefused {
     fn error_code(&self) -> ErrorCode {
         match self {
             ReadRefused::Zstd => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            ReadRefused::Cold(_) | ReadRefused::Lost => ErrorCode::UNKNOWN_SERVER_ERROR,
             ReadRefused::Partition(error) => error.error_code(),
         }
     }

@@ -76,6 +76,22 @@ impl OpenFile {
         }
     }
 
+    /// One call: what is resident behind a gap is not worth a second.
+    fn read_if_resident(&self, position: u64, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let into = &mut [IoSliceMut::new(into)];
+        loop {
+            match rustix::io::preadv2(&self.descriptor, into, position, ReadWriteFlags::NOWAIT) {
+                Ok(read) => return Ok(Some(read)),
+                Err(Errno::INTR) => {}
+                // Not resident; or a file system, or a kernel, that cannot tell.
+                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     fn len_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstat(&self.descriptor)?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
@@ -318,6 +334,17 @@ impl DiskFile for RealFile {
         self.read_into(&*self.opened()?, position, into)
     }
 
+    fn read_at_if_resident(&self, position: u64, into: &mut [u8]) -> io::Result<Option<usize>> {
+        self.last_used
+            .store(self.shared.budget.files.now(), Relaxed);
+        // To open it, or to wait for whoever does, is to wait for the disk.
+        let open = self.open.try_lock().and_then(|open| open.clone());
+        match open {
+            Some(file) => file.read_if_resident(position, into),
+            None => Ok(None),
+        }
+    }
+
     fn len_bytes(&self) -> io::Result<u64> {
         self.opened()?.len_bytes()
     }
@@ -458,6 +485,9 @@ impl DiskFile for PinnedFile {
     }
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
         self.file.read_into(&self.open, position, into)
+    }
+    fn read_at_if_resident(&self, position: u64, into: &mut [u8]) -> io::Result<Option<usize>> {
+        self.open.read_if_resident(position, into)
     }
     fn len_bytes(&self) -> io::Result<u64> {
         self.open.len_bytes()

@@ -1,0 +1,102 @@
+//! A fetch whose records are not in memory: the read is carried out on a thread that may wait for
+//! the disk, and fires the fetch. Whether the answer is still right is the reader's business.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::broker::Broker;
+use crate::partition::{ColdPart, Partition, PartitionError, PartitionRead, ReadFrom, Warmed};
+use crate::purgatory::Waiter;
+
+/// The log may change under a read without its lock; after so many attempts it takes the lock.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// A read of one of a fetch's targets that has to wait.
+#[derive(Debug)]
+pub(super) struct ColdTarget {
+    pub(super) index: usize,
+    pub(super) attempts: u32,
+    pub(super) partition: Arc<Partition>,
+    pub(super) from: ReadFrom,
+    pub(super) part: ColdPart,
+}
+
+/// What became of it.
+pub(super) enum Outcome {
+    Warmed(Warmed),
+    /// It was read to the end.
+    Read(Result<PartitionRead, PartitionError>),
+    /// The work ended by a defect.
+    Lost,
+}
+
+/// An outcome, of which target and after how many attempts.
+pub(super) struct Offer {
+    pub(super) index: usize,
+    pub(super) attempts: u32,
+    pub(super) outcome: Outcome,
+}
+
+/// A read that is being carried out. When it is dropped before, nobody reads.
+pub(super) struct Warming {
+    waiter: Arc<Waiter>,
+    offer: Mutex<Option<Offer>>,
+}
+
+impl ColdTarget {
+    fn read(self) -> Outcome {
+        match self.attempts < ATTEMPTS_MAX {
+            true => Outcome::Warmed(self.partition.warm(self.part)),
+            false => Outcome::Read(self.partition.read(&self.from)),
+        }
+    }
+}
+
+impl Warming {
+    pub(super) fn begin(broker: &Broker, waiter: &Arc<Waiter>, cold: ColdTarget) -> Arc<Warming> {
+        let warming = Arc::new(Warming {
+            waiter: Arc::clone(waiter),
+            offer: Mutex::new(None),
+        });
+        let wanted = Arc::downgrade(&warming);
+        broker.cold_reads.push(move || carry_out(&wanted, cold));
+        warming
+    }
+
+    /// What was found; `None` while it is being read.
+    pub(super) fn take(&self) -> Option<Offer> {
+        self.offer.lock().take()
+    }
+}
+
+fn carry_out(wanted: &Weak<Warming>, cold: ColdTarget) {
+    let Some(warming) = wanted.upgrade() else {
+        return; // the connection went away
+    };
+    let mut tell = Tell {
+        warming,
+        offer: Some(Offer {
+            index: cold.index,
+            attempts: cold.attempts + 1,
+            outcome: Outcome::Lost,
+        }),
+    };
+    let outcome = cold.read();
+    if let Some(offer) = &mut tell.offer {
+        offer.outcome = outcome;
+    }
+}
+
+/// Tells the fetch when it is dropped: also when the work ended by a defect.
+struct Tell {
+    warming: Arc<Warming>,
+    offer: Option<Offer>,
+}
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        *self.warming.offer.lock() = self.offer.take();
+        self.warming.waiter.fire();
+    }
+}

@@ -1,0 +1,185 @@
+//! Reading without waiting for the disk, and the work that is left when that is not possible.
+//!
+//! A read that finds something cold (a batch header that is not in the page cache, an index or a
+//! file that is not open) gives a [`ColdRead`] instead: an excerpt of the segments that it may
+//! span. Some thread that may wait runs it without the log's lock; then the log adopts what was
+//! loaded for it, and the reader uses what was found if the log is still the same.
+//! Deliberately absent: threads, retries.
+
+use std::sync::Arc;
+
+use ottla_protocol::types::Offset;
+use parking_lot::Mutex;
+
+use super::Log;
+use super::error::ReadError;
+use super::read::{LogRead, Place, Reader};
+use super::scan::Waits;
+use super::scrub::DamagedPlace;
+use super::segment::Segment;
+use crate::disk::Disk;
+
+/// Of so many segments the aborted transactions are loaded at a time.
+const ABORTED_SEGMENTS_MAX: usize = 256;
+
+/// What a reader that must not wait gets.
+#[derive(Debug)]
+pub enum Resident<T> {
+    Found(T),
+    /// Not everything is in memory.
+    Cold(Box<ColdRead>),
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) from: Offset,
+    pub(super) max_bytes: u32,
+    pub(super) upper: Offset,
+    pub(super) at_least_one: bool,
+}
+
+/// A read that has to wait for the disk. It holds no lock and knows the log as it was.
+pub struct ColdRead {
+    disk: Arc<dyn Disk>,
+    dir: Arc<str>,
+    interval_bytes: u32,
+    holes: Vec<DamagedPlace>,
+    /// Which log it is, and which generation of its files.
+    log: Arc<Mutex<u64>>,
+    generation: u64,
+    segments: Vec<Excerpt>,
+    /// `None`: which transactions were aborted is all that is asked.
+    wanted: Option<Wanted>,
+}
+
+struct Excerpt {
+    segment: Segment,
+    end: Offset,
+    /// Its index is only a part of the whole.
+    partial: bool,
+    sealed: bool,
+}
+
+impl<T> Resident<T> {
+    pub(super) fn of(
+        found: Result<T, ReadError>,
+        cold: impl FnOnce() -> ColdRead,
+    ) -> Result<Resident<T>, ReadError> {
+        match found {
+            Ok(found) => Ok(Resident::Found(found)),
+            Err(error) if error.is_cold() => Ok(Resident::Cold(Box::new(cold()))),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl ColdRead {
+    pub(super) fn of_records(log: &Log, wanted: Wanted) -> ColdRead {
+        let excerpt = |place: Place<'_>| Excerpt {
+            segment: place
+                .segment
+                .excerpt(wanted.from, u64::from(wanted.max_bytes)),
+            end: place.end,
+            partial: place.segment.loaded_index().is_some(),
+            sealed: true,
+        };
+        let segments = log.places(wanted.from).map(excerpt).collect();
+        ColdRead::new(log, segments, Some(wanted))
+    }
+
+    pub(super) fn of_aborted(log: &Log, from: Offset) -> ColdRead {
+        let excerpt = |at: usize| Excerpt {
+            segment: log.segments[at].excerpt(from, 0),
+            end: log.segment_end(at),
+            partial: false,
+            sealed: at + 1 < log.segments.len(),
+        };
+        let unknown = (log.segment_of(from)..log.segments.len())
+            .filter(|&at| !log.is_aborted_loaded(at))
+            .take(ABORTED_SEGMENTS_MAX);
+        ColdRead::new(log, unknown.map(excerpt).collect(), None)
+    }
+
+    fn new(log: &Log, segments: Vec<Excerpt>, wanted: Option<Wanted>) -> ColdRead {
+        let here = |place: &&DamagedPlace| {
+            let base = |excerpt: &Excerpt| excerpt.segment.base_offset == place.base_offset;
+            segments.iter().any(base)
+        };
+        ColdRead {
+            disk: Arc::clone(&log.disk),
+            dir: Arc::clone(&log.dir),
+            interval_bytes: log.config.index_interval_bytes,
+            holes: log.holes.iter().filter(here).cloned().collect(),
+            log: Arc::clone(&log.writer),
+            generation: log.generation,
+            segments,
+            wanted,
+        }
+    }
+
+    /// Reads, waiting for the disk as long as it takes. `None` when no records were asked for.
+    pub fn run(&self) -> Result<Option<LogRead>, ReadError> {
+        let (disk, dir) = (&*self.disk, &*self.dir);
+        let Some(wanted) = &self.wanted else {
+            for Excerpt {
+                segment, sealed, ..
+            } in &self.segments
+            {
+                if !(*sealed && segment.is_without_aborted(disk, dir)) {
+                    segment.index(disk, dir, self.interval_bytes)?;
+                }
+            }
+            return Ok(None);
+        };
+        let reader = Reader {
+            disk,
+            dir,
+            interval_bytes: self.interval_bytes,
+            holes: &self.holes,
+            waits: Waits::ForDisk,
+        };
+        let places = self.segments.iter().map(|excerpt| Place {
+            segment: &excerpt.segment,
+            end: excerpt.end,
+        });
+        reader.read(places, wanted).map(Some)
+    }
+}
+
+impl Log {
+    /// Keeps the handles and indexes that a cold read has loaded, so that the next read need not.
+    /// False when the log is another one by now, or its files were replaced: then what was read
+    /// counts for nothing.
+    pub fn adopt(&mut self, cold: ColdRead) -> bool {
+        if !Arc::ptr_eq(&cold.log, &self.writer) || cold.generation != self.generation {
+            return false;
+        }
+        for Excerpt {
+            segment, partial, ..
+        } in cold.segments
+        {
+            let base = segment.base_offset;
+            let at = self
+                .segments
+                .binary_search_by_key(&base, |segment| segment.base_offset);
+            if let Ok(at) = at {
+                self.segments[at].adopt(segment, partial);
+            }
+        }
+        true
+    }
+}
+
+impl std::fmt::Debug for ColdRead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ColdRead")
+            .field("dir", &self.dir)
+            .field("wanted", &self.wanted)
+            .field("segments", &self.segments.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
