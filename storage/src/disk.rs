@@ -135,7 +135,8 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Bytes that are written and will not be rewritten: mapped if the budget allows, else copied.
     /// Fails with `UnexpectedEof` when the range passes the end of the file.
     fn view(&self, range: Range<u64>) -> io::Result<Bytes>;
-    /// Whether reading the range would not wait for the disk; `true` when unknown.
+    /// Whether reading the range would not wait for the disk, as far as probes tell; `true` when
+    /// unknown.
     fn is_resident(&self, range: Range<u64>) -> bool;
     /// The descriptor for `sendfile`: only of a pinned file; `None` where there is none.
     fn fd(&self) -> Option<BorrowedFd<'_>>;

@@ -40,6 +40,20 @@ fn the_thread_of_the_connection_does_not_read_from_the_disk() {
 }
 
 #[test]
+fn an_answer_knows_what_was_appended_while_another_partition_was_read() {
+    let (mut wire, _) = cold_wire();
+    let id = wire.send(11, &fetch(vec![fetch_at(0, 0), fetch_at(1, 0)]));
+    read_one(&mut wire);
+    let second = wire.send(9, &produce(-1, 0, &batch(&["c"])));
+    wire.flush();
+    read_one(&mut wire);
+    let response: FetchResponse = wire.answer(id, 11);
+    let high_watermark = response.responses[0].partitions[0].high_watermark;
+    assert_eq!(high_watermark, 3);
+    wire.answer::<ProduceResponse>(second, 9);
+}
+
+#[test]
 fn a_cold_fetch_is_answered_in_its_turn_and_not_before_it_was_read() {
     for max_wait_ms in [0, 500] {
         let (mut wire, len) = cold_wire();

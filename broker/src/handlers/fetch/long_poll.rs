@@ -92,6 +92,7 @@ impl Parked<Answer> for LongPoll {
         let mut pass = self.pass.take()?;
         let broker = Arc::clone(self.writer.broker());
         let logs = broker.logs();
+        let warmed = offer.is_some();
         let mut changed = match offer {
             Some(offer) => {
                 pass.offer(offer);
@@ -105,6 +106,9 @@ impl Parked<Answer> for LongPoll {
             if let Some(cold) = pass.read_unread(&logs) {
                 self.warm(cold);
                 break;
+            }
+            if warmed && pass.refresh_marks() {
+                continue;
             }
             if now >= self.deadline || pass.is_complete(self.min_bytes) {
                 return Some(self.writer.write(pass));

@@ -77,6 +77,30 @@ impl Pass {
         self.offer = Some(offer);
     }
 
+    /// Tells anew where readers stand at the targets whose partitions changed while another one
+    /// waited for the disk: an answer must not say less than an earlier one to somebody else.
+    /// True when some of them cannot say, and are to be read again.
+    pub(super) fn refresh_marks(&mut self) -> bool {
+        let mut any = false;
+        for index in 0..self.plan.targets.len() {
+            let hosted = &self.plan.targets[index].hosted;
+            let (Some(partition), Found::Read(read)) = (hosted, &mut self.found[index]) else {
+                continue;
+            };
+            if partition.changes() == self.seen[index] {
+                continue;
+            }
+            match partition.marks() {
+                Ok(marks) if partition.is_hosted() => read.marks = marks,
+                _ => {
+                    self.take_back(index);
+                    any = true;
+                }
+            }
+        }
+        any
+    }
+
     /// Forgets what was read of targets whose partitions changed; false when none did.
     pub(super) fn take_back_changed(&mut self) -> bool {
         let mut any = false;
