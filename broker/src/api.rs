@@ -17,12 +17,14 @@ use ottla_protocol::error::DecodeError;
 use ottla_protocol::header::RequestHeader;
 use ottla_protocol::messages::{self, ApiVersionsRequest, Request};
 use ottla_protocol::metadata_view::{METADATA_KEY, MetadataView};
+use ottla_protocol::produce_view::PRODUCE_KEY;
 use ottla_protocol::{api as wire, messages::decode_request, messages::encode_response};
 
 use crate::broker::Broker;
 use crate::config::ListenerName;
 use crate::context::RequestContext;
 use crate::handlers;
+use crate::handlers::produce::gather::Gather;
 use crate::purgatory::ConnectionSignal;
 use crate::reply::{Answer, CloseReason, Reply};
 
@@ -264,25 +266,46 @@ pub struct Caller<'a> {
 
 /// Answers one frame (without its length prefix): header, version check, the row's handler. The
 /// row is `None` when the frame was refused before one was found.
-pub fn dispatch(caller: &Caller<'_>, mut frame: BytesMut) -> (Option<&'static Api>, Reply<Answer>) {
+pub fn dispatch(caller: &Caller<'_>, frame: BytesMut) -> (Option<&'static Api>, Reply<Answer>) {
+    match run_or_gather(caller, frame, None) {
+        (api, Some(reply)) => (api, reply),
+        (api, None) => (api, Reply::NoReply),
+    }
+}
+
+/// The same, but a simple produce is only gathered: `None`, its answer comes from [`Gather`].
+/// Whatever was gathered before is appended before another request is handled.
+pub fn dispatch_gathering(
+    caller: &Caller<'_>,
+    frame: BytesMut,
+    gather: &mut Gather,
+) -> (Option<&'static Api>, Option<Reply<Answer>>) {
+    run_or_gather(caller, frame, Some(gather))
+}
+
+fn run_or_gather(
+    caller: &Caller<'_>,
+    mut frame: BytesMut,
+    gather: Option<&mut Gather>,
+) -> (Option<&'static Api>, Option<Reply<Answer>>) {
     let Ok((key, version, correlation_id)) = RequestHeader::peek_key_version(&frame) else {
-        return (None, Reply::Close(CloseReason::BadHeader));
+        return (None, Some(Reply::Close(CloseReason::BadHeader)));
     };
     let Some(api) = find(key) else {
         tracing::debug!(key, version, peer = %caller.peer, "unknown api key");
-        return (None, Reply::Close(CloseReason::UnknownApi));
+        return (None, Some(Reply::Close(CloseReason::UnknownApi)));
     };
     if !api.serve.contains(version) {
         return (
             Some(api),
-            refuse_version(caller, api, version, correlation_id),
+            Some(refuse_version(caller, api, version, correlation_id)),
         );
     }
     let flexible = wire::facts(key).is_some_and(|facts| version >= facts.flexible_from);
     let Ok((header, body_start)) = RequestHeader::parse(&frame, flexible) else {
-        return (Some(api), Reply::Close(CloseReason::BadHeader));
+        return (Some(api), Some(Reply::Close(CloseReason::BadHeader)));
     };
-    let body = frame.split_off(body_start);
+    let mut body = frame.split_off(body_start);
     let ctx = RequestContext {
         broker: caller.broker,
         version,
@@ -296,7 +319,16 @@ pub fn dispatch(caller: &Caller<'_>, mut frame: BytesMut) -> (Option<&'static Ap
         now: caller.now,
         signal: caller.signal,
     };
-    (Some(api), (api.run)(&ctx, body))
+    if let Some(gather) = gather {
+        if key == PRODUCE_KEY {
+            body = match gather.take(&ctx, body) {
+                Ok(()) => return (Some(api), None),
+                Err(body) => body,
+            };
+        }
+        gather.append(caller.signal);
+    }
+    (Some(api), Some((api.run)(&ctx, body)))
 }
 
 /// An ApiVersions request of a version we do not know is answered in version 0 with our list, so

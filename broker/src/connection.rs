@@ -23,6 +23,7 @@ use ottla_storage::disk::RecordData;
 use crate::api::{self, Api, Caller};
 use crate::broker::Broker;
 use crate::config::ListenerName;
+use crate::handlers::produce::gather::Gather;
 use crate::purgatory::ConnectionSignal;
 use crate::reply::{Answer, CloseReason, Parked, Reply};
 use crate::strangers::Stranger;
@@ -49,8 +50,25 @@ struct InFlight {
 enum Pending {
     Ready(Answer),
     Parked(Box<dyn Parked<Answer>>),
+    /// A produce that is appended together with what came behind it.
+    Gathered,
     /// acks=0: nothing is sent.
     Silent,
+}
+
+impl Pending {
+    fn of(reply: Reply<Answer>) -> Result<Pending, CloseReason> {
+        match reply {
+            Reply::Now(Answer::Close(reason)) | Reply::Close(reason) => Err(reason),
+            Reply::Now(answer) => Ok(Pending::Ready(answer)),
+            Reply::Parked(parked) => Ok(Pending::Parked(parked)),
+            Reply::NoReply => Ok(Pending::Silent),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        matches!(self, Pending::Ready(_) | Pending::Silent)
+    }
 }
 
 pub struct Connection {
@@ -60,6 +78,7 @@ pub struct Connection {
     signal: Arc<ConnectionSignal>,
     input: Input,
     in_flight: VecDeque<InFlight>,
+    gather: Gather,
     /// When a parked request must be looked at, or memory asked for again.
     work_deadline: Option<Instant>,
     patience: Patience,
@@ -87,6 +106,7 @@ impl Connection {
             signal,
             input,
             in_flight: VecDeque::new(),
+            gather: Gather::default(),
             work_deadline: None,
             patience,
             unsent_bytes: 0,
@@ -139,6 +159,7 @@ impl Connection {
         // Answers that are ready make room for requests that were read long ago.
         self.collect(now);
         let more = self.begin_requests(now);
+        self.append_gathered();
         self.collect(now);
         self.watch_client(now);
         self.work_deadline = self.earliest_work(now);
@@ -167,6 +188,7 @@ impl Connection {
                         .received_bytes(frame.len() + FRAME_LEN_BYTES);
                     self.begin(frame, now);
                     if self.in_flight.len() >= IN_FLIGHT_MAX {
+                        self.append_gathered();
                         self.collect(now);
                     }
                 }
@@ -205,21 +227,43 @@ impl Connection {
             signal: &self.signal,
             now,
         };
-        let (api, reply) = api::dispatch(&caller, frame);
-        let answer = match reply {
-            Reply::Now(Answer::Close(reason)) | Reply::Close(reason) => {
+        let (api, reply) = api::dispatch_gathering(&caller, frame, &mut self.gather);
+        let answer = match reply.map(Pending::of) {
+            None => Pending::Gathered,
+            Some(Ok(answer)) => answer,
+            Some(Err(reason)) => {
                 self.close = Some(reason);
                 return;
             }
-            Reply::Now(answer) => Pending::Ready(answer),
-            Reply::Parked(parked) => Pending::Parked(parked),
-            Reply::NoReply => Pending::Silent,
         };
         self.in_flight.push_back(InFlight {
             api,
             started: now,
             answer,
         });
+        self.settle_gathered();
+    }
+
+    /// Appends the produces that came together.
+    fn append_gathered(&mut self) {
+        if !self.gather.is_empty() {
+            self.gather.append(&self.signal);
+            self.settle_gathered();
+        }
+    }
+
+    /// Gives the answers of gathered requests their places.
+    fn settle_gathered(&mut self) {
+        let gathered = self
+            .in_flight
+            .iter_mut()
+            .filter(|request| matches!(request.answer, Pending::Gathered));
+        for (request, reply) in gathered.zip(self.gather.take_done()) {
+            match Pending::of(reply) {
+                Ok(answer) => request.answer = answer,
+                Err(reason) => request.answer = Pending::Ready(Answer::Close(reason)),
+            }
+        }
     }
 
     /// Looks again at the parked requests that were fired or whose time is over.
@@ -246,7 +290,7 @@ impl Connection {
     fn collect(&mut self, now: Instant) {
         while let Some(request) = self
             .in_flight
-            .pop_front_if(|request| !matches!(request.answer, Pending::Parked(_)))
+            .pop_front_if(|request| request.answer.is_settled())
         {
             if let Some(api) = request.api {
                 self.broker
@@ -264,7 +308,7 @@ impl Connection {
                     self.close = Some(reason);
                     return;
                 }
-                Pending::Silent | Pending::Parked(_) => {}
+                Pending::Silent | Pending::Parked(_) | Pending::Gathered => {}
             }
         }
     }

@@ -3,8 +3,8 @@
 //! Classes `interval` and `memory` acknowledge from the page cache. Left alone, a producer that is
 //! faster than the disk fills it until the kernel stops everybody at once. So each directory has a
 //! budget: while it is spent, a batch is answered only when it is on the disk, and its connection
-//! begins no other request (`handlers/produce.rs`). Producers then go at the disk's speed, each
-//! for itself. Class `commit` waits anyway.
+//! begins no other request (`handlers/produce.rs`) but those that came together with it. Producers
+//! then go at the disk's speed, each for itself. Class `commit` waits anyway.
 //!
 //! What is counted is what was appended and neither synced nor known to be written back. It slows
 //! producers and promises nothing: only a sync makes records durable.

@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use crate::disk::Disk;
 use crate::layout::write_partition_metadata;
 
+mod ahead;
 mod append;
 mod checkpoint;
 mod cold;
@@ -81,6 +82,7 @@ pub use retain::{Expired, OldFiles, Reason, Retention};
 pub use scrub::{DamagedPlace, ScrubWork, Scrubbed};
 pub use tail::TailBudget;
 
+use ahead::Ahead;
 use compact::PendingSwap;
 use segment::Segment;
 use tail::Tail;
@@ -194,6 +196,7 @@ pub struct Log {
     poisoned: bool,
     /// Bytes of a failed write may lie behind the end of the active segment.
     cut_pending: bool,
+    ahead: Ahead,
 }
 
 /// What a sync of the directory would make durable.
@@ -255,6 +258,7 @@ impl Log {
             damaged: false,
             poisoned: false,
             cut_pending: false,
+            ahead: Ahead::default(),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::handlers::testing::TestBroker;
 
 mod cold;
 mod dirty;
+mod gather;
 mod opening;
 mod patience;
 mod wire_rules;

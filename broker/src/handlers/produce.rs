@@ -7,6 +7,7 @@
 //! done elsewhere (`produce/opening.rs`) before the batch is appended. Errors are per partition;
 //! with acks=0 there is nobody to tell, so any error ends the connection.
 
+pub mod gather;
 mod opening;
 
 use std::net::SocketAddr;
@@ -60,12 +61,17 @@ pub fn handle(ctx: &RequestContext<'_>, body: BytesMut) -> Reply<Answer> {
         let parked = ParkedProduce::opening(produce, opened, view.timeout_ms);
         return Reply::Parked(Box::new(parked));
     }
-    match waits.commits.finish() {
-        None if view.acks != 0 => Reply::Now(produce.write()),
+    reply(produce, waits.commits, ctx.now, view.timeout_ms)
+}
+
+/// The answer to a request whose batches are all appended or refused.
+fn reply(produce: Produce, commits: LazyWait<'_>, now: Instant, timeout_ms: i32) -> Reply<Answer> {
+    match commits.finish() {
+        None if produce.acks != 0 => Reply::Now(produce.write()),
         None if produce.failed() => Reply::Close(CloseReason::ProduceFailedWithoutAcks),
         None => Reply::NoReply,
         Some(wait) => {
-            let parked = ParkedProduce::committing(produce, wait, ctx.now, view.timeout_ms);
+            let parked = ParkedProduce::committing(produce, wait, now, timeout_ms);
             Reply::Parked(Box::new(parked))
         }
     }
@@ -141,16 +147,7 @@ fn append_all(
     waits: &mut Waits<'_>,
 ) -> Produce {
     let logs = ctx.broker.logs();
-    let mut produce = Produce {
-        broker: Arc::clone(ctx.broker),
-        listener: ctx.listener.clone(),
-        peer: ctx.peer,
-        acks: view.acks,
-        version: ctx.version,
-        correlation_id: ctx.correlation_id,
-        topics: Vec::with_capacity(view.topics().len()),
-        partitions: Vec::with_capacity(view.all_partitions().len()),
-    };
+    let mut produce = Produce::new(ctx, view);
     // Names are read before the body is taken apart.
     let topics: Vec<(TopicKey, Option<Arc<HostedTopic>>)> = view
         .topics()
@@ -227,6 +224,19 @@ impl Records {
 }
 
 impl Produce {
+    fn new(ctx: &RequestContext<'_>, view: &ProduceView) -> Produce {
+        Produce {
+            broker: Arc::clone(ctx.broker),
+            listener: ctx.listener.clone(),
+            peer: ctx.peer,
+            acks: view.acks,
+            version: ctx.version,
+            correlation_id: ctx.correlation_id,
+            topics: Vec::with_capacity(view.topics().len()),
+            partitions: Vec::with_capacity(view.all_partitions().len()),
+        }
+    }
+
     /// Appends one partition's batch, or has its records opened first.
     fn take(
         &self,

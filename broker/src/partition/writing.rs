@@ -143,59 +143,92 @@ impl Partition {
         &self,
         origin: Origin,
         batch: RecordBatch,
+        times: (Instant, i64),
+        wait: Option<&mut LazyWait<'_>>,
+    ) -> Result<Appended, PartitionError> {
+        self.with(|inner, effects| self.append_locked((inner, effects), origin, batch, times, wait))
+    }
+
+    /// Appends batches of one client one after another as [`Partition::append`] does, and writes
+    /// them at once as far as that is possible.
+    pub fn append_run(
+        &self,
+        mut batches: Vec<RecordBatch>,
+        produce_version: i16,
+        times: (Instant, i64),
+        waits: &mut [LazyWait<'_>],
+    ) -> Vec<Result<Appended, PartitionError>> {
+        let origin = Origin::Client { produce_version };
+        self.with(|inner, effects| {
+            if batches.len() > 1 {
+                inner.write_ahead(&mut batches, origin, times.1);
+            }
+            let appended = batches
+                .into_iter()
+                .zip(waits)
+                .map(|(batch, wait)| {
+                    self.append_locked((inner, effects), origin, batch, times, Some(wait))
+                })
+                .collect();
+            if let Ok(log) = inner.log_mut() {
+                log.end_ahead();
+            }
+            appended
+        })
+    }
+
+    fn append_locked(
+        &self,
+        (inner, effects): (&mut Inner, &mut Effects),
+        origin: Origin,
+        batch: RecordBatch,
         (now, now_ms): (Instant, i64),
         wait: Option<&mut LazyWait<'_>>,
     ) -> Result<Appended, PartitionError> {
-        self.with(|inner, effects| {
-            let at = AppendAt {
-                leader_epoch: inner.state.leader_epoch(),
-                now_ms,
-                origin,
-            };
-            inner.used = true;
-            inner.check_not_held()?;
-            if is_client(origin) {
-                inner.admit(&batch)?;
-            }
-            let appended = inner.log_mut()?.append(batch, &at);
-            let done = appended.map_err(|error| self.not_written(inner, error, effects))?;
-            inner.seat.space.took(u64::from(done.size_bytes));
-            let end_offset = done.last_offset.next();
-            let (mut flush, mut slow) = (FlushDue::No, false);
-            let records = end_offset - done.base_offset;
-            let written = if done.duplicate {
-                (0, 0)
-            } else {
-                (records as u64, u64::from(done.size_bytes))
-            };
-            self.counters.produced(written.0, written.1);
-            if !done.duplicate {
-                let size_bytes = u64::from(done.size_bytes);
-                inner.dirty.appended(size_bytes);
-                let (readable, due) = inner.state.appended(end_offset, size_bytes, now);
-                slow = inner.is_to_be_slowed(origin);
-                let hurries = slow && inner.state.hurry();
-                flush = if hurries { FlushDue::Now } else { due };
-                self.became_readable(inner, readable, effects);
-            }
-            let committed = inner.state.high_watermark() >= end_offset;
-            if let (false, Some(wait)) = (committed, wait) {
-                inner.await_commit(end_offset, wait.add_one());
-            }
-            Ok(Appended {
-                base_offset: done.base_offset,
-                end_offset,
-                log_append_time_ms: done.log_append_time_ms,
-                log_start_offset: inner.log()?.log_start_offset(),
-                committed,
-                flush,
-                write_back: done.write_back.map(|work| PartitionWriteBack {
-                    work,
-                    position: inner.dirty.position(),
-                }),
-                slow,
-                rolled: done.rolled,
-            })
+        let at = inner.append_at(origin, now_ms);
+        inner.used = true;
+        inner.check_not_held()?;
+        if is_client(origin) {
+            inner.admit(&batch)?;
+        }
+        let appended = inner.log_mut()?.append(batch, &at);
+        let done = appended.map_err(|error| self.not_written(inner, error, effects))?;
+        inner.seat.space.took(u64::from(done.size_bytes));
+        let end_offset = done.last_offset.next();
+        let (mut flush, mut slow) = (FlushDue::No, false);
+        let records = end_offset - done.base_offset;
+        let written = if done.duplicate {
+            (0, 0)
+        } else {
+            (records as u64, u64::from(done.size_bytes))
+        };
+        self.counters.produced(written.0, written.1);
+        if !done.duplicate {
+            let size_bytes = u64::from(done.size_bytes);
+            inner.dirty.appended(size_bytes);
+            let (readable, due) = inner.state.appended(end_offset, size_bytes, now);
+            slow = inner.is_to_be_slowed(origin);
+            let hurries = slow && inner.state.hurry();
+            flush = if hurries { FlushDue::Now } else { due };
+            self.became_readable(inner, readable, effects);
+        }
+        let committed = inner.state.high_watermark() >= end_offset;
+        if let (false, Some(wait)) = (committed, wait) {
+            inner.await_commit(end_offset, wait.add_one());
+        }
+        Ok(Appended {
+            base_offset: done.base_offset,
+            end_offset,
+            log_append_time_ms: done.log_append_time_ms,
+            log_start_offset: inner.log()?.log_start_offset(),
+            committed,
+            flush,
+            write_back: done.write_back.map(|work| PartitionWriteBack {
+                work,
+                position: inner.dirty.position(),
+            }),
+            slow,
+            rolled: done.rolled,
         })
     }
 
@@ -394,6 +427,26 @@ impl Partition {
 }
 
 impl Inner {
+    fn append_at(&self, origin: Origin, now_ms: i64) -> AppendAt {
+        AppendAt {
+            leader_epoch: self.state.leader_epoch(),
+            now_ms,
+            origin,
+        }
+    }
+
+    /// Writes batches that are appended next, if nothing speaks against any of them.
+    fn write_ahead(&mut self, batches: &mut [RecordBatch], origin: Origin, now_ms: i64) {
+        let size_bytes: u64 = batches.iter().map(|batch| batch.size_bytes() as u64).sum();
+        if self.check_not_held().is_err() || self.seat.admit(size_bytes).is_err() {
+            return;
+        }
+        let at = self.append_at(origin, now_ms);
+        if let Ok(log) = self.log_mut() {
+            log.write_ahead(batches, &at);
+        }
+    }
+
     /// Whether the directory has room for a batch of a client.
     fn admit(&mut self, batch: &RecordBatch) -> Result<(), PartitionError> {
         let refused = self.seat.admit(batch.size_bytes() as u64);

@@ -88,7 +88,7 @@ impl std::fmt::Debug for WriteBack {
 }
 
 /// What was decided about a batch before it is written.
-enum Plan {
+pub(super) enum Plan {
     Duplicate(ProducerBatch),
     Write {
         base_offset: Offset,
@@ -102,7 +102,15 @@ impl Log {
     /// For a leader ([`Origin::Client`], [`Origin::Coordinator`]) offsets, leader epoch and, on a
     /// LogAppendTime topic, the timestamp are set here. A duplicate of one of the producer's last
     /// batches is answered with the place of the original.
-    pub fn append(
+    pub fn append(&mut self, batch: RecordBatch, at: &AppendAt) -> Result<Appended, AppendError> {
+        let appended = self.append_one(batch, at);
+        if !matches!(&appended, Ok(done) if !done.duplicate) {
+            self.end_ahead();
+        }
+        appended
+    }
+
+    fn append_one(
         &mut self,
         mut batch: RecordBatch,
         at: &AppendAt,
@@ -124,7 +132,7 @@ impl Log {
         let header = *batch.header();
         let written = self
             .prepare_segment(&header, at.now_ms)
-            .and_then(|rolled| Ok((rolled, self.write(&batch)?)));
+            .and_then(|rolled| Ok((rolled, self.write_or_find(&batch)?)));
         let (rolled, position) = match written {
             Ok(written) => written,
             Err(error) => {
@@ -149,6 +157,7 @@ impl Log {
 
     /// A batch of a client was refused for want of room: what follows it must not take its place.
     pub fn refused(&mut self, header: &BatchHeader) {
+        self.end_ahead();
         self.unwritten_firsts.note(header, &self.producers);
     }
 
@@ -169,11 +178,31 @@ impl Log {
         sequenced: bool,
     ) -> Result<Plan, AppendError> {
         let checked = validate::check(batch, &self.config, at)?;
-        let base_offset = self.log_end_offset;
-        self.check_growth(base_offset, batch.header())?;
+        self.check_growth(self.log_end_offset, batch.header())?;
         self.check_epoch(at.leader_epoch)?;
         let header = batch.header();
         let marker = control::end_transaction(batch.view());
+        let plan = self.plan_producer(header, marker, sequenced)?;
+        if let Plan::Duplicate(_) = plan {
+            return Ok(plan);
+        }
+        if self.config.timestamp_type == TimestampType::LogAppendTime {
+            batch.set_log_append_time(at.now_ms);
+        } else if let Some(max_timestamp) = checked.max_timestamp
+            && max_timestamp != header.max_timestamp
+        {
+            batch.set_max_timestamp(max_timestamp);
+        }
+        Ok(plan)
+    }
+
+    /// Whether the producer may append the batch at the log end now.
+    pub(super) fn plan_producer(
+        &self,
+        header: &BatchHeader,
+        marker: Option<EndTransaction>,
+        sequenced: bool,
+    ) -> Result<Plan, AppendError> {
         if let Some(marker) = &marker {
             self.producers.check_marker(header, marker)?;
         } else if header.producer_id.is_some()
@@ -184,15 +213,8 @@ impl Log {
         } else if sequenced {
             self.unwritten_firsts.check(header, &self.producers)?;
         }
-        if self.config.timestamp_type == TimestampType::LogAppendTime {
-            batch.set_log_append_time(at.now_ms);
-        } else if let Some(max_timestamp) = checked.max_timestamp
-            && max_timestamp != header.max_timestamp
-        {
-            batch.set_max_timestamp(max_timestamp);
-        }
         Ok(Plan::Write {
-            base_offset,
+            base_offset: self.log_end_offset,
             marker,
         })
     }
@@ -216,7 +238,11 @@ impl Log {
         })
     }
 
-    fn check_growth(&self, base: Offset, header: &BatchHeader) -> Result<(), AppendError> {
+    pub(super) fn check_growth(
+        &self,
+        base: Offset,
+        header: &BatchHeader,
+    ) -> Result<(), AppendError> {
         let last = base.checked_add(i64::from(header.last_offset_delta));
         match last.is_some_and(|last| last.0 < i64::MAX) {
             true => Ok(()),
@@ -224,7 +250,7 @@ impl Log {
         }
     }
 
-    fn check_epoch(&self, got: LeaderEpoch) -> Result<(), AppendError> {
+    pub(super) fn check_epoch(&self, got: LeaderEpoch) -> Result<(), AppendError> {
         match self.epochs.latest() {
             Some(current) if got < current => Err(AppendError::LeaderEpoch { got, current }),
             _ => Ok(()),
@@ -253,16 +279,17 @@ impl Log {
         }
         self.load_active()?;
         self.cut_leftovers()?;
-        if !self.should_roll(header, now_ms)? {
+        if !self.should_roll(header, now_ms, 0)? {
             return Ok(false);
         }
+        self.end_ahead();
         self.roll(self.segment_base(header), now_ms)?;
         Ok(true)
     }
 
     /// A failed write may have left bytes behind the end that could not be cut off then, on a disk
     /// that has become read-only for instance.
-    fn cut_leftovers(&mut self) -> Result<(), LogError> {
+    pub(super) fn cut_leftovers(&mut self) -> Result<(), LogError> {
         let Some(active) = self.segments.last().filter(|_| self.cut_pending) else {
             return Ok(());
         };
@@ -295,7 +322,13 @@ impl Log {
         Ok(())
     }
 
-    fn should_roll(&mut self, header: &BatchHeader, now_ms: i64) -> Result<bool, LogError> {
+    /// `ahead_bytes`: of what comes before the batch and is not in the log yet.
+    pub(super) fn should_roll(
+        &mut self,
+        header: &BatchHeader,
+        now_ms: i64,
+        ahead_bytes: u64,
+    ) -> Result<bool, LogError> {
         let config = &self.config;
         let Some(active) = self.segments.last_mut() else {
             return Ok(false);
@@ -309,7 +342,7 @@ impl Log {
             return Ok(false);
         }
         let limit = u64::from(config.segment_size_bytes.min(i32::MAX as u32));
-        let full = u64::from(active.size_bytes) + size > limit;
+        let full = u64::from(active.size_bytes) + ahead_bytes + size > limit;
         let index_full = active
             .loaded_index()
             .is_some_and(|index| index.is_full(config.segment_index_bytes));
@@ -376,18 +409,19 @@ impl Log {
         Ok(())
     }
 
-    /// One write at the end of the active segment; answers where. A failure leaves the log as it
-    /// was, with garbage behind its end at most.
-    fn write(&mut self, batch: &RecordBatch) -> Result<u32, LogError> {
+    /// One write of all batches at the end of the active segment; answers where. A failure leaves
+    /// the log as it was, with garbage behind its end at most.
+    pub(super) fn write(&mut self, batches: &[RecordBatch]) -> Result<u32, LogError> {
         let (segment_size_bytes, whole) = (self.config.segment_size_bytes, self.config.preallocate);
         let active = self.segments.last_mut().expect("prepare_segment made one");
         let position = active.size_bytes;
         let start = u64::from(position);
-        let end = start + batch.size_bytes() as u64;
+        let parts: Vec<IoSlice<'_>> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
+        let end = start + parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let file = Arc::clone(active.open_file().expect("load_active opened it"));
         let written = active
             .reserve(end, segment_size_bytes, whole)
-            .and_then(|()| file.write_at(start, &[IoSlice::new(batch.bytes())]));
+            .and_then(|()| file.write_at(start, &parts));
         let Err(error) = written else {
             return Ok(position);
         };

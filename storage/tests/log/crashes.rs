@@ -85,6 +85,21 @@ fn a_crash_anywhere_in_appends_and_flushes_loses_nothing_that_was_flushed() {
 }
 
 #[test]
+fn a_crash_anywhere_in_batches_that_are_written_at_once_leaves_a_prefix() {
+    fn story(world: &mut World) -> Result<(), ()> {
+        for count in 2..7 {
+            let run = world.run(count);
+            for appended in world.append_run(run) {
+                appended.map_err(|_| ())?;
+            }
+            world.flush(false).then_some(()).ok_or(())?;
+        }
+        Ok(())
+    }
+    at_every_crash_point(some_history, story, 4);
+}
+
+#[test]
 fn a_crash_anywhere_around_a_roll_leaves_a_prefix() {
     fn story(world: &mut World) -> Result<(), ()> {
         let before = world.log().segment_count();

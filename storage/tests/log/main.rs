@@ -3,6 +3,7 @@
 //! repeats; its message names the seed.
 #![allow(clippy::unwrap_used)]
 
+mod ahead;
 mod compaction;
 mod crashes;
 mod faults;

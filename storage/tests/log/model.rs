@@ -27,7 +27,14 @@ fn random_histories_with_rolls_truncations_restarts_and_crashes_match_the_model(
 fn random_step(world: &mut World, context: &str) {
     let end = world.model.end();
     match world.rng.random_range(0..1_000) {
-        0..350 => expect(world.append(), context),
+        0..250 => expect(world.append(), context),
+        250..350 => {
+            let count = world.rng.random_range(1..7);
+            let run = world.run(count);
+            for appended in world.append_run(run) {
+                expect(appended, context);
+            }
+        }
         350..550 => {
             let appended = world.append_idempotent();
             expect(appended, context);

@@ -66,6 +66,18 @@ impl Model {
     }
 }
 
+/// Batches that are appended together, with the times of their records.
+pub(crate) type Run = Vec<(RecordBatch, Vec<i64>, Option<Produced>)>;
+
+pub(crate) const CLIENT: Origin = Origin::Client {
+    produce_version: 11,
+};
+
+/// The same batch once more.
+pub(crate) fn again(batch: &RecordBatch) -> RecordBatch {
+    RecordBatch::from_bytes(batch.bytes().into()).unwrap()
+}
+
 pub(crate) struct World {
     pub(crate) disk: MemoryDisk,
     pub(crate) log: Option<Log>,
@@ -123,7 +135,7 @@ impl World {
         self.log.as_mut().unwrap()
     }
 
-    fn at(&self, origin: Origin) -> AppendAt {
+    pub(crate) fn at(&self, origin: Origin) -> AppendAt {
         AppendAt {
             leader_epoch: LeaderEpoch(self.epoch),
             now_ms: self.now_ms,
@@ -154,7 +166,7 @@ impl World {
         (builder.build().unwrap(), timestamps)
     }
 
-    fn push(
+    pub(crate) fn push(
         &mut self,
         batch: RecordBatch,
         timestamps: Vec<i64>,
@@ -210,6 +222,48 @@ impl World {
 
     pub(crate) fn append_idempotent(&mut self) -> Result<(), AppendError> {
         let id = self.rng.random_range(0..4);
+        let produced = self.next_of(id);
+        let (batch, timestamps) = self.batch(Some(produced));
+        self.push(batch, timestamps, Some(produced), CLIENT)
+    }
+
+    /// Batches that belong together: of no producer, or of one.
+    pub(crate) fn run(&mut self, count: usize) -> Run {
+        let mut next = None;
+        if self.rng.random_bool(0.5) {
+            let id = self.rng.random_range(0..4);
+            next = Some(self.next_of(id));
+        }
+        let mut run = Vec::new();
+        for _ in 0..count {
+            let produced = next;
+            let (batch, timestamps) = self.batch(produced);
+            if let Some(next) = &mut next {
+                let after = i64::from(next.sequence) + timestamps.len() as i64;
+                next.sequence = (after % (1 << 31)) as i32;
+            }
+            run.push((batch, timestamps, produced));
+        }
+        run
+    }
+
+    /// Appends batches as a leader does that got all of them at once.
+    pub(crate) fn append_run(&mut self, run: Run) -> Vec<Result<(), AppendError>> {
+        let at = self.at(CLIENT);
+        let mut batches: Vec<RecordBatch> = run.iter().map(|(batch, ..)| again(batch)).collect();
+        self.log().write_ahead(&mut batches, &at);
+        let appended = batches
+            .into_iter()
+            .zip(run)
+            .map(|(batch, (_, timestamps, produced))| {
+                self.push(batch, timestamps, produced, CLIENT)
+            })
+            .collect();
+        self.log().end_ahead();
+        appended
+    }
+
+    fn next_of(&mut self, id: i64) -> Produced {
         let history = self.history(id);
         let last = history
             .first()
@@ -224,22 +278,13 @@ impl World {
         if last.is_some() && self.rng.random_bool(0.05) {
             (epoch, sequence) = (epoch + 1, 0);
         }
-        let produced = Produced {
+        Produced {
             id,
             epoch,
             sequence,
             transactional: false,
             marker: None,
-        };
-        let (batch, timestamps) = self.batch(Some(produced));
-        self.push(
-            batch,
-            timestamps,
-            Some(produced),
-            Origin::Client {
-                produce_version: 11,
-            },
-        )
+        }
     }
 
     /// Sends one of the last five batches of a producer again.
