@@ -266,24 +266,10 @@ pub struct Caller<'a> {
 
 /// Answers one frame (without its length prefix): header, version check, the row's handler. The
 /// row is `None` when the frame was refused before one was found.
-pub fn dispatch(caller: &Caller<'_>, frame: BytesMut) -> (Option<&'static Api>, Reply<Answer>) {
-    match run_or_gather(caller, frame, None) {
-        (api, Some(reply)) => (api, reply),
-        (api, None) => (api, Reply::NoReply),
-    }
-}
-
-/// The same, but a simple produce is only gathered: `None`, its answer comes from [`Gather`].
+///
+/// Given a [`Gather`], a simple produce is only gathered: the reply is `None` and comes from there.
 /// Whatever was gathered before is appended before another request is handled.
-pub fn dispatch_gathering(
-    caller: &Caller<'_>,
-    frame: BytesMut,
-    gather: &mut Gather,
-) -> (Option<&'static Api>, Option<Reply<Answer>>) {
-    run_or_gather(caller, frame, Some(gather))
-}
-
-fn run_or_gather(
+pub fn dispatch(
     caller: &Caller<'_>,
     mut frame: BytesMut,
     gather: Option<&mut Gather>,

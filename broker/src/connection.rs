@@ -227,7 +227,7 @@ impl Connection {
             signal: &self.signal,
             now,
         };
-        let (api, reply) = api::dispatch_gathering(&caller, frame, &mut self.gather);
+        let (api, reply) = api::dispatch(&caller, frame, Some(&mut self.gather));
         let answer = match reply.map(Pending::of) {
             None => Pending::Gathered,
             Some(Ok(answer)) => answer,

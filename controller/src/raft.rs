@@ -204,7 +204,7 @@ impl Controller {
     }
 
     /// Does everything that is due: decides, writes, syncs, applies. After an error the controller
-    /// has stopped and the process should too.
+    /// has stopped and the process should too, unless it only serves readers from now on.
     pub fn poll(&mut self, now: Instant) -> Result<Vec<Event>, ControllerError> {
         self.tick(now);
         self.advance()?;

@@ -384,9 +384,9 @@ impl TestBroker {
             signal: &self.signal,
             now: self.now,
         };
-        let (api, reply) = dispatch(&caller, BytesMut::from(&frame[4..]));
+        let (api, reply) = dispatch(&caller, BytesMut::from(&frame[4..]), None);
         assert_eq!(api.map(|api| api.key), Some(R::KEY));
-        reply
+        reply.expect("nothing is gathered")
     }
 }
 
