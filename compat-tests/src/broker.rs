@@ -5,7 +5,8 @@
 
 use crate::process::{self, root};
 use anyhow::{Context as _, Result, bail};
-use std::fs::File;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -48,9 +49,19 @@ fn build_ottla() -> Result<PathBuf> {
     Ok(deps.join("ottla"))
 }
 
-/// A port that was free a moment ago.
+/// A port that is free and that the kernel gives to nobody by itself. A port of its own choosing
+/// (`bind` to 0) may go to some client's connection before the broker, which starts for seconds if
+/// it is Apache Kafka, has bound it.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let lowest = range.split_whitespace().next().context("a range")?;
+    // A machine that gives away nearly all of them leaves nothing better than chance.
+    let end = Some(lowest.parse::<u16>()?).filter(|lowest| *lowest > 11_000);
+    let mut rng = StdRng::from_os_rng();
+    (0..1_000)
+        .map(|_| rng.random_range(10_000..end.unwrap_or(u16::MAX)))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("no free port")
 }
 
 /// How a broker is to be started.
