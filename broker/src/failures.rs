@@ -31,12 +31,13 @@ pub fn watch(broker: &Arc<Broker>) {
                 match trouble {
                     Trouble::Failed => went_offline(&broker, dir),
                     Trouble::Suspected => dir.examine(),
+                    Trouble::Hangs => dir.await_answer(),
                 }
             };
             // What must be done about a failed disk does not wait in its queue.
             let place = match trouble {
                 Trouble::Failed => None,
-                Trouble::Suspected => broker.log_dirs.iter().nth(number).cloned(),
+                Trouble::Suspected | Trouble::Hangs => broker.log_dirs.iter().nth(number).cloned(),
             };
             let work = Box::new(work);
             broker.flush.push(Job::Call { place, work });

@@ -6,6 +6,7 @@
 //! offline is `crate::failures`. A new partition goes where the fewest are, as in Kafka.
 //! Deliberately absent: files (`ottla_storage`), opening directories (`crate::start`).
 
+mod hang;
 mod space;
 
 use std::io;
@@ -16,9 +17,10 @@ use std::sync::{Arc, OnceLock};
 use ottla_storage::checkpoint::PartitionOffsets;
 use ottla_storage::disk::{AbsentDisk, Disk};
 use ottla_storage::layout::DirectoryId;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::dirty::DirtyBudget;
+use hang::{Hang, Inside};
 use space::Space;
 pub use space::{Marks, NoRoom, Room};
 
@@ -42,6 +44,7 @@ pub struct LogDir {
     under_examination: AtomicBool,
     has_metadata: AtomicBool,
     pub space: Space,
+    pub hang: Hang,
 }
 
 /// What there is to do about a directory.
@@ -51,6 +54,8 @@ pub enum Trouble {
     Failed,
     /// Whether it works must be looked at.
     Suspected,
+    /// Its disk does not answer: somebody must wait until it does.
+    Hangs,
 }
 
 impl LogDir {
@@ -68,6 +73,7 @@ impl LogDir {
             under_examination: AtomicBool::new(false),
             has_metadata: AtomicBool::new(false),
             space: Space::default(),
+            hang: Hang::default(),
         }
     }
 
@@ -124,6 +130,45 @@ impl LogDir {
     pub fn examine(&self) {
         let probed = space::probe(&*self.disk);
         self.under_examination.store(false, Ordering::Release);
+        if let Err(error) = probed {
+            self.report("a test of the directory", &error);
+        }
+    }
+
+    /// For a thread of the network that may have to wait for the disk; `None`: it hangs.
+    pub fn enter(&self) -> Option<Inside<'_>> {
+        let inside = self.hang.enter();
+        if inside.is_none() {
+            self.found_hanging();
+        }
+        inside
+    }
+
+    /// The lock of something in here, for such a thread; `None`: its holder waits for a disk that
+    /// hangs.
+    pub fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> Option<MutexGuard<'a, T>> {
+        let guard = self.hang.lock(mutex);
+        if guard.is_none() {
+            self.found_hanging();
+        }
+        guard
+    }
+
+    fn found_hanging(&self) {
+        if self.hang.begins() {
+            tracing::error!(
+                log_dir = %self.path,
+                "the disk of a log directory hangs: its requests are refused until it answers"
+            );
+            self.tell(Trouble::Hangs);
+        }
+    }
+
+    /// Writes a small file, however long that takes. Then the disk does not hang any more.
+    pub fn await_answer(&self) {
+        let probed = space::probe(&*self.disk);
+        tracing::warn!(log_dir = %self.path, "the disk of a log directory answers again");
+        self.hang.is_over();
         if let Err(error) = probed {
             self.report("a test of the directory", &error);
         }
@@ -287,11 +332,11 @@ impl LogDirs {
     }
 
     /// Where the next partition goes: the directory with the fewest, the first of several such;
-    /// one with room, if there is one. `None`: no directory works.
+    /// one whose disk answers and has room, if there is one. `None`: no directory works.
     pub fn place(&self) -> Option<Seat> {
         let _placing = self.placing.lock();
         let no_room = |dir: &LogDir| !dir.space.room().takes_records();
-        let by_need = |dir: &&Arc<LogDir>| (no_room(dir), dir.replicas());
+        let by_need = |dir: &&Arc<LogDir>| (dir.hang.hangs(), no_room(dir), dir.replicas());
         Some(self.online().min_by_key(by_need)?.seat())
     }
 

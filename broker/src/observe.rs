@@ -73,9 +73,10 @@ fn log_dir(dir: &LogDir) -> LogDirSample {
     let known = |bytes: u64| (dir.is_online() && bytes < u64::MAX).then_some(bytes);
     LogDirSample {
         path: Arc::clone(&dir.path),
-        state: match dir.is_online() {
-            true => dir.space.room().name(),
-            false => "offline",
+        state: match (dir.is_online(), dir.hang.hangs()) {
+            (true, false) => dir.space.room().name(),
+            (true, true) => "hung",
+            (false, _) => "offline",
         },
         failure: dir.failure().map(str::to_owned),
         partitions: dir.replicas(),

@@ -25,9 +25,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use ottla_protocol::batch::BatchHeader;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
-use ottla_storage::log::{AppendError, Log, LogConfig, LogError, ReadError};
-use parking_lot::Mutex;
+use ottla_storage::log::{AppendError, Log, LogConfig, LogError, ReadError, RecordWork};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::TopicConfig;
 use crate::dirty::DirtyShare;
@@ -50,6 +51,9 @@ pub enum PartitionError {
     NotHosted,
     #[error("the partition is changing its log directory; try again")]
     Moving,
+    /// It may come back: see `crate::log_dirs`.
+    #[error("the disk of the partition's log directory does not answer; try again")]
+    Hangs,
     #[error("the leader epoch {asked} is older than the current one, {current}")]
     FencedLeaderEpoch {
         asked: LeaderEpoch,
@@ -88,6 +92,15 @@ pub struct Partition {
     changes: AtomicU64,
     /// Batches need work before they are appended: known without the lock.
     opens_records: AtomicBool,
+    record_work: ArcSwapOption<RecordWork>,
+    /// Not deleted or closed; known without the lock.
+    hosted: AtomicBool,
+    config: ArcSwap<TopicConfig>,
+    /// Taken after `inner`, and never held while anybody waits for a disk.
+    fetches: Mutex<Watches>,
+    /// Batches that were refused because `inner` could not be had; see [`Log::refused`].
+    refused: Mutex<Vec<BatchHeader>>,
+    any_refused: AtomicBool,
     suspicion: AtomicU8,
     /// The directory of `inner.seat`, known without the lock: who holds it may wait for that disk.
     place: ArcSwap<LogDir>,
@@ -116,7 +129,6 @@ struct Inner {
     slot: LogSlot,
     seat: Seat,
     state: PartitionState,
-    fetches: Watches,
     /// Produces that wait for the high watermark, by the offset they wait for (ascending, because
     /// appends ascend).
     produces: VecDeque<(Offset, Arc<ProduceWait>)>,
@@ -213,9 +225,9 @@ impl Partition {
         state: PartitionState,
         config: Arc<TopicConfig>,
     ) -> Partition {
-        let opens_records = match &slot {
-            LogSlot::Open(log) => log.config().record_work().is_some(),
-            LogSlot::Offline | LogSlot::Closed(_) => false,
+        let work = match &slot {
+            LogSlot::Open(log) => log.config().record_work(),
+            LogSlot::Offline | LogSlot::Closed(_) => None,
         };
         let dirty = DirtyShare::new(&seat.dirty);
         let place = ArcSwap::new(Arc::clone(seat.dir()));
@@ -223,11 +235,10 @@ impl Partition {
             slot,
             seat,
             state,
-            fetches: Watches::default(),
             produces: VecDeque::new(),
             slowed: VecDeque::new(),
             dirty,
-            config,
+            config: Arc::clone(&config),
             log_start_wanted: Offset::ZERO,
             used: false,
             moving: None,
@@ -242,7 +253,13 @@ impl Partition {
             index,
             counters: PartitionCounters::default(),
             changes: AtomicU64::new(0),
-            opens_records: AtomicBool::new(opens_records),
+            opens_records: AtomicBool::new(work.is_some()),
+            record_work: ArcSwapOption::new(work.map(Arc::new)),
+            hosted: AtomicBool::new(true),
+            config: ArcSwap::new(config),
+            fetches: Mutex::default(),
+            refused: Mutex::default(),
+            any_refused: AtomicBool::new(false),
             suspicion: AtomicU8::new(Suspicion::NONE),
             place,
             bound_for: ArcSwapOption::empty(),
@@ -254,8 +271,33 @@ impl Partition {
     /// in it. A panic in it is a defect that may have left the log half changed: whoever comes next
     /// finds the partition offline.
     fn with<T>(&self, f: impl FnOnce(&mut Inner, &mut Effects) -> T) -> T {
+        self.locked(self.inner.lock(), f)
+    }
+
+    /// The same for the threads of the network: refused when whoever holds the lock waits for a
+    /// disk that hangs.
+    fn with_soon<T>(
+        &self,
+        f: impl FnOnce(&mut Inner, &mut Effects) -> Result<T, PartitionError>,
+    ) -> Result<T, PartitionError> {
+        let inner = match self.inner.try_lock() {
+            Some(inner) => inner,
+            None => self.lock_soon().ok_or(PartitionError::Hangs)?,
+        };
+        self.locked(inner, f)
+    }
+
+    #[cold]
+    fn lock_soon(&self) -> Option<MutexGuard<'_, Inner>> {
+        self.place.load_full().lock(&self.inner)
+    }
+
+    fn locked<T>(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        f: impl FnOnce(&mut Inner, &mut Effects) -> T,
+    ) -> T {
         let mut effects = Effects::default();
-        let mut inner = self.inner.lock();
         if std::mem::replace(&mut inner.busy, true) {
             tracing::error!(partition = ?self, "offline after a defect of the broker");
             self.leave(&mut inner, LogSlot::Offline, &mut effects);
@@ -270,6 +312,12 @@ impl Partition {
     /// Grows with everything a parked fetch could care about.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
+    }
+
+    /// Everybody who waits looks again. Comes after [`Partition::changed`], so that whoever is
+    /// registered meanwhile sees it.
+    fn fire_fetches(&self, effects: &mut Effects) {
+        self.fetches.lock().fire_all(&mut effects.fetches);
     }
 
     fn changed(&self) {
@@ -299,7 +347,7 @@ impl Partition {
                 log.assign_leader_epoch(epoch);
             }
             self.changed();
-            inner.fetches.fire_all(&mut effects.fetches);
+            self.fire_fetches(effects);
         });
     }
 
@@ -309,7 +357,7 @@ impl Partition {
     }
 
     pub fn config(&self) -> Arc<TopicConfig> {
-        self.with(|inner, _| Arc::clone(&inner.config))
+        self.config.load_full()
     }
 
     /// A changed configuration takes effect with the next append. Returns what to arrange.
@@ -321,11 +369,14 @@ impl Partition {
         now: Instant,
     ) -> FlushDue {
         self.with(|inner, effects| {
+            self.config.store(Arc::clone(&config));
             inner.config = config;
             let Ok(log) = inner.log_mut() else {
                 return FlushDue::No;
             };
-            let opens_records = log_config.record_work().is_some();
+            let work = log_config.record_work().map(Arc::new);
+            let opens_records = work.is_some();
+            self.record_work.store(work);
             self.opens_records.store(opens_records, Ordering::Release);
             log.set_config(log_config);
             let (readable, due) = inner.state.set_policy(policy, now);
@@ -354,20 +405,21 @@ impl Partition {
         self.with(|inner, _| inner.checkpoint_marks())
     }
 
-    /// Bytes of all segments; 0 while offline.
+    /// Bytes of all segments; 0 while offline, and while nobody can say.
     pub fn size_bytes(&self) -> u64 {
-        self.with(|inner, _| inner.log().map_or(0, Log::size_bytes))
+        self.with_soon(|inner, _| Ok(inner.log()?.size_bytes()))
+            .unwrap_or(0)
     }
 
     /// True while a parked fetch waits here.
     #[cfg(test)]
     pub(crate) fn is_watched(&self) -> bool {
-        self.with(|inner, _| !inner.fetches.is_empty())
+        !self.fetches.lock().is_empty()
     }
 
     /// False after the topic was deleted or the broker closed its logs.
     pub fn is_hosted(&self) -> bool {
-        self.with(|inner, _| !matches!(inner.slot, LogSlot::Closed(_)))
+        self.hosted.load(Ordering::Acquire)
     }
 
     pub fn is_offline(&self) -> bool {
@@ -415,8 +467,11 @@ impl Partition {
 
     /// Stops serving: every waiting request looks again and finds the reason.
     fn leave(&self, inner: &mut Inner, to: LogSlot, effects: &mut Effects) -> LogSlot {
+        if matches!(to, LogSlot::Closed(_)) {
+            self.hosted.store(false, Ordering::Release);
+        }
         self.changed();
-        inner.fetches.fire_all(&mut effects.fetches);
+        self.fire_fetches(effects);
         effects
             .produces
             .extend(inner.produces.drain(..).map(|(_, wait)| wait));

@@ -205,7 +205,7 @@ impl<'a> LazyWait<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchKey(usize);
 
-/// The fetches that wait on one partition. Lives under that partition's lock. Registering and
+/// The fetches that wait on one partition. Lives under a lock of that partition. Registering and
 /// removing are O(1); an idle partition holds no memory for it.
 #[derive(Debug, Default)]
 pub struct Watches {

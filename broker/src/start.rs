@@ -51,6 +51,8 @@ const MAPS_MAX: usize = 32_000;
 const ALONE_MAX: usize = 8;
 /// So many threads flush each of several directories, if there are so many at all.
 const FLUSHERS_MIN: usize = 2;
+/// With several log directories: a disk that keeps a write to memory for longer hangs.
+const HANG_PATIENCE: Duration = Duration::from_millis(500);
 /// After a shutdown began, connections that do not end by themselves are cut off.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -173,7 +175,8 @@ impl Broker {
         let mut crews = Crews::start(&broker, driver, failed.0)?;
         recover(&broker, &readiness)?;
         crews.after_recovery(&broker)?;
-        let runtime = data_runtime(&config).map_err(StartError::Threads)?;
+        let workers = workers(&broker);
+        let runtime = data_runtime(&config, workers).map_err(StartError::Threads)?;
         serve_cold_reads(&broker, &runtime);
         let shutdown = watch::Sender::new(false);
         let kafka = bound
@@ -679,13 +682,23 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn data_runtime(config: &Config) -> io::Result<Runtime> {
-    let cores = cores();
-    let workers = if config.worker_threads == 0 {
-        cores
-    } else {
-        config.worker_threads
+/// The threads of the network: as many as there are cores. With several log directories there is
+/// one more, and one of them never waits for a disk that hangs.
+fn workers(broker: &Broker) -> usize {
+    let wanted = match broker.config.worker_threads {
+        0 => cores(),
+        configured => configured,
     };
+    if !broker.log_dirs.are_several() {
+        return wanted;
+    }
+    for dir in broker.log_dirs.iter() {
+        dir.hang.bound(wanted, HANG_PATIENCE);
+    }
+    wanted + 1
+}
+
+fn data_runtime(config: &Config, workers: usize) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(config.io_threads.max(1))

@@ -1,6 +1,6 @@
 //! Power cuts on the real file system: an ext4 image, mounted through a loop device, whose file
 //! system is shut down without writing its journal. What was not synced is gone afterwards, as
-//! after a power cut or a crash of the kernel.
+//! after a power cut or a crash of the kernel. And a disk that hangs: the same, frozen.
 //!
 //! Needs root, and a kernel that mounts images; where it may not, tests say so and do nothing. The
 //! image is unmounted when its value is dropped.
@@ -156,11 +156,27 @@ impl Disk {
         run(&mut shutdown)
     }
 
+    /// From now on every write and sync of the file system waits, until the value is dropped, as
+    /// on a disk that hangs.
+    pub fn freeze(&self) -> Result<Frozen> {
+        run(Command::new("fsfreeze").arg("-f").arg(&self.mount))?;
+        Ok(Frozen(self.mount.clone()))
+    }
+
     /// The power is back; nobody may have a file open.
     pub fn restore(&mut self) -> Result<()> {
         run(Command::new("umount").arg(&self.mount))?;
         self.mounted = false;
         self.mount()
+    }
+}
+
+/// A file system that keeps its writers waiting.
+pub struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).output();
     }
 }
 

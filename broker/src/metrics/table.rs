@@ -609,6 +609,18 @@ pub const METRICS: &[Metric] = &[
     ),
     row(
         Gauge,
+        "ottla_log_directory_hung",
+        "",
+        LOG_DIR,
+        "1: the disk of the log directory does not answer; its requests are refused until it does.",
+        |gathered, samples| {
+            per_log_dir(gathered, samples, |dir| {
+                Some(f64::from(u8::from(dir.state == "hung")))
+            });
+        },
+    ),
+    row(
+        Gauge,
         "ottla_log_directory_partitions",
         "partitions",
         LOG_DIR,

@@ -10,7 +10,7 @@ use crate::errors::ToErrorCode;
 impl ToErrorCode for PartitionError {
     fn error_code(&self) -> ErrorCode {
         match self {
-            PartitionError::Offline => ErrorCode::KAFKA_STORAGE_ERROR,
+            PartitionError::Offline | PartitionError::Hangs => ErrorCode::KAFKA_STORAGE_ERROR,
             PartitionError::NoRoom(error) => error.error_code(),
             PartitionError::NotHosted | PartitionError::Moving => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,

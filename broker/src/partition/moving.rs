@@ -45,7 +45,7 @@ impl Partition {
     /// The partition is to be in `dir`; a move elsewhere is given up. Answers the number of a new
     /// move; `None`: there is nothing to do.
     pub fn move_to(&self, dir: &Arc<LogDir>, number: u64) -> Result<Option<u64>, PartitionError> {
-        self.with(|inner, _| {
+        self.with_soon(|inner, _| {
             inner.log()?;
             if let Some(moving) = &inner.moving
                 && Arc::ptr_eq(moving.to.dir(), dir)
@@ -91,17 +91,18 @@ impl Partition {
         if !bound_for.as_ref().is_some_and(|to| Arc::ptr_eq(to, dir)) {
             return None;
         }
-        self.with(|inner, _| {
-            let moving = inner.moving.as_ref()?;
-            if !Arc::ptr_eq(moving.to.dir(), dir) {
-                return None;
-            }
-            let end = inner.log().ok()?.log_end_offset();
-            Some(FutureSample {
+        let sampled = self.with_soon(|inner, _| {
+            let here = |moving: &&Moving| Arc::ptr_eq(moving.to.dir(), dir);
+            let Some(moving) = inner.moving.as_ref().filter(here) else {
+                return Ok(None);
+            };
+            let end = inner.log()?.log_end_offset();
+            Ok(Some(FutureSample {
                 size_bytes: moving.size_bytes,
                 lag: (end - moving.log_end_offset).max(0),
-            })
-        })
+            }))
+        });
+        sampled.ok().flatten()
     }
 
     /// The copy has come this far; false when the move is not wanted any more.
@@ -200,7 +201,7 @@ impl Partition {
             inner.dirty = DirtyShare::new(&inner.seat.dirty);
             inner.wake_slowed(effects);
             self.changed();
-            inner.fetches.fire_all(&mut effects.fetches);
+            self.fire_fetches(effects);
             Ok(std::mem::take(&mut inner.flush_held))
         })
     }

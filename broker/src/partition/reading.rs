@@ -110,7 +110,7 @@ impl PartitionRead {
 
 impl Partition {
     pub fn read(&self, from: &ReadFrom) -> Result<PartitionRead, PartitionError> {
-        self.with(|inner, effects| {
+        self.with_soon(|inner, effects| {
             let read = Partition::read_from(inner, from, |log, upper| {
                 found_by_waiting(log, from, upper).map(Ok::<_, Infallible>)
             });
@@ -126,7 +126,7 @@ impl Partition {
         from: &ReadFrom,
         warmed: Option<Warmed>,
     ) -> Result<Reading, PartitionError> {
-        self.with(|inner, effects| {
+        self.with_soon(|inner, effects| {
             let read = Partition::read_from(inner, from, |log, upper| {
                 found_in_memory(log, from, upper, warmed)
             });
@@ -230,12 +230,12 @@ impl Partition {
     }
 
     pub fn marks(&self) -> Result<Marks, PartitionError> {
-        self.with(|inner, _| inner.marks())
+        self.with_soon(|inner, _| inner.marks())
     }
 
     /// As [`Partition::marks`], refused when the caller's idea of the leadership is not ours.
     pub fn marks_at(&self, epoch: LeaderEpoch) -> Result<Marks, PartitionError> {
-        self.with(|inner, _| {
+        self.with_soon(|inner, _| {
             inner.check_epoch(epoch)?;
             inner.marks()
         })
@@ -247,8 +247,9 @@ impl Partition {
         timestamp: i64,
         isolation: Isolation,
     ) -> Result<Option<TimestampOffset>, PartitionError> {
-        self.with(|inner, _| {
+        self.with_soon(|inner, _| {
             let upper = inner.marks()?.upper(isolation);
+            let _inside = inner.seat.enter().ok_or(PartitionError::Hangs)?;
             Ok(inner.log()?.offset_for_timestamp(timestamp, upper)?)
         })
     }
@@ -258,8 +259,9 @@ impl Partition {
         &self,
         isolation: Isolation,
     ) -> Result<Option<TimestampOffset>, PartitionError> {
-        self.with(|inner, _| {
+        self.with_soon(|inner, _| {
             let upper = inner.marks()?.upper(isolation);
+            let _inside = inner.seat.enter().ok_or(PartitionError::Hangs)?;
             let found = inner.log()?.max_timestamp()?;
             Ok(found.filter(|found| found.offset < upper))
         })
@@ -268,7 +270,7 @@ impl Partition {
     /// The leader epoch of the record at `offset`, or of the next leadership when it is the log
     /// end.
     pub fn epoch_at(&self, offset: Offset) -> Result<LeaderEpoch, PartitionError> {
-        self.with(|inner, _| {
+        self.with_soon(|inner, _| {
             let current = inner.state.leader_epoch();
             Ok(inner
                 .log()?
@@ -284,7 +286,7 @@ impl Partition {
         current_leader_epoch: LeaderEpoch,
         epoch: LeaderEpoch,
     ) -> Result<Option<(LeaderEpoch, Offset)>, PartitionError> {
-        self.with(|inner, _| {
+        self.with_soon(|inner, _| {
             inner.check_epoch(current_leader_epoch)?;
             if epoch == inner.state.leader_epoch() {
                 return Ok(Some((epoch, inner.log()?.log_end_offset())));
@@ -296,16 +298,18 @@ impl Partition {
     /// Registers a parked fetch. `seen` is [`Partition::changes`] from before the read: whatever
     /// happened since fires the fetch at once.
     pub fn watch(&self, wait: &Arc<FetchWait>, seen: u64) -> WatchKey {
-        self.with(|inner, effects| {
-            if self.changes() != seen {
-                effects.fetches.push(Arc::clone(wait.waiter()));
-            }
-            inner.fetches.register(Arc::clone(wait))
-        })
+        let mut fetches = self.fetches.lock();
+        let key = fetches.register(Arc::clone(wait));
+        drop(fetches);
+        // Whoever changes something counts it first and then looks for those who wait.
+        if self.changes() != seen {
+            wait.waiter().fire();
+        }
+        key
     }
 
     pub fn unwatch(&self, key: WatchKey) {
-        self.with(|inner, _| inner.fetches.remove(key));
+        self.fetches.lock().remove(key);
     }
 }
 

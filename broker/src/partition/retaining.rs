@@ -48,7 +48,7 @@ impl Partition {
                 return;
             }
             self.changed();
-            inner.fetches.fire_all(&mut effects.fetches);
+            self.fire_fetches(effects);
         });
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ottla_protocol::batch::RecordBatch;
+use ottla_protocol::batch::{BatchHeader, RecordBatch};
 use ottla_protocol::types::Offset;
 use ottla_storage::log::{
     AppendAt, AppendError, FlushWork, Log, LogError, Origin, ReadError, RecordWork, WriteBack,
@@ -100,11 +100,11 @@ impl Partition {
 
     /// What must be done with a batch of a client before it is appended by
     /// [`Partition::append_opened`]; `None`: [`Partition::append`] takes it as it is.
-    pub fn record_work(&self) -> Option<RecordWork> {
+    pub fn record_work(&self) -> Option<Arc<RecordWork>> {
         if !self.opens_records.load(Ordering::Acquire) {
             return None;
         }
-        self.with(|inner, _| inner.log().ok()?.config().record_work())
+        self.record_work.load_full()
     }
 
     /// Appends a batch that [`Partition::record_work`] has made.
@@ -130,13 +130,14 @@ impl Partition {
     /// Tells `wait` when everything before `end_offset` is committed, or never will be; false when
     /// there is nothing to wait for.
     pub fn watch_commit(&self, end_offset: Offset, wait: &Arc<ProduceWait>) -> bool {
-        self.with(|inner, _| {
+        let watched = self.with_soon(|inner, _| {
             let pending = inner.log().is_ok() && inner.state.high_watermark() < end_offset;
             if pending {
                 inner.await_commit(end_offset, Arc::clone(wait));
             }
-            pending
-        })
+            Ok(pending)
+        });
+        watched.unwrap_or(false)
     }
 
     fn append_from(
@@ -146,7 +147,41 @@ impl Partition {
         times: (Instant, i64),
         wait: Option<&mut LazyWait<'_>>,
     ) -> Result<Appended, PartitionError> {
-        self.with(|inner, effects| self.append_locked((inner, effects), origin, batch, times, wait))
+        let header = *batch.header();
+        let appended = self.with_soon(|inner, effects| {
+            self.note_refused(inner);
+            let dir = Arc::clone(inner.seat.dir());
+            let Some(_inside) = dir.enter() else {
+                inner.refuse(&header, origin);
+                return Ok(Err(PartitionError::Hangs));
+            };
+            Ok(self.append_locked((inner, effects), origin, batch, times, wait))
+        });
+        appended.unwrap_or_else(|error| {
+            self.refused_without_lock([header], origin);
+            Err(error)
+        })
+    }
+
+    /// What follows a batch that was refused because the lock could not be had must not take its
+    /// place.
+    fn refused_without_lock(&self, headers: impl IntoIterator<Item = BatchHeader>, origin: Origin) {
+        if is_client(origin) {
+            self.refused.lock().extend(headers);
+            self.any_refused.store(true, Ordering::Release);
+        }
+    }
+
+    fn note_refused(&self, inner: &mut Inner) {
+        if !self.any_refused.load(Ordering::Acquire) {
+            return;
+        }
+        let mut refused = self.refused.lock();
+        self.any_refused.store(false, Ordering::Release);
+        if let Ok(log) = inner.log_mut() {
+            refused.iter().for_each(|header| log.refused(header));
+        }
+        *refused = Vec::new();
     }
 
     /// Appends batches of one client one after another as [`Partition::append`] does, and writes
@@ -159,7 +194,17 @@ impl Partition {
         waits: &mut [LazyWait<'_>],
     ) -> Vec<Result<Appended, PartitionError>> {
         let origin = Origin::Client { produce_version };
-        self.with(|inner, effects| {
+        let headers: Vec<_> = batches.iter().map(|batch| *batch.header()).collect();
+        let appended = self.with_soon(|inner, effects| {
+            self.note_refused(inner);
+            let dir = Arc::clone(inner.seat.dir());
+            let Some(_inside) = dir.enter() else {
+                headers
+                    .iter()
+                    .for_each(|header| inner.refuse(header, origin));
+                let refused = headers.iter().map(|_| Err(PartitionError::Hangs));
+                return Ok(refused.collect());
+            };
             if batches.len() > 1 {
                 inner.write_ahead(&mut batches, origin, times.1);
             }
@@ -173,7 +218,11 @@ impl Partition {
             if let Ok(log) = inner.log_mut() {
                 log.end_ahead();
             }
-            appended
+            Ok(appended)
+        });
+        appended.unwrap_or_else(|_| {
+            self.refused_without_lock(headers.iter().copied(), origin);
+            headers.iter().map(|_| Err(PartitionError::Hangs)).collect()
         })
     }
 
@@ -252,7 +301,7 @@ impl Partition {
     /// never goes back. What is below is gone for readers at once; that it stays gone after a
     /// crash is for the caller to arrange.
     pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, PartitionError> {
-        self.with(|inner, effects| {
+        self.with_soon(|inner, effects| {
             inner.check_not_held()?;
             let marks = inner.marks()?;
             let before = before.unwrap_or(marks.high_watermark);
@@ -271,7 +320,7 @@ impl Partition {
             log.advance_log_start_offset(before)
                 .map_err(ReadError::from)?;
             self.changed();
-            inner.fetches.fire_all(&mut effects.fetches);
+            self.fire_fetches(effects);
             Ok(before)
         })
     }
@@ -285,7 +334,7 @@ impl Partition {
         if let Ok(log) = inner.log_mut() {
             log.high_watermark_advanced(high_watermark);
         }
-        inner.fetches.credit(bytes, &mut effects.fetches);
+        self.fetches.lock().credit(bytes, &mut effects.fetches);
         while let Some((_, wait)) = inner.produces.pop_front_if(|(at, _)| *at <= high_watermark) {
             effects.produces.push(wait);
         }
@@ -293,7 +342,7 @@ impl Partition {
 
     /// `Ok(true)` when everything before `end_offset` is committed; an error when it never will be.
     pub fn is_committed(&self, end_offset: Offset) -> Result<bool, PartitionError> {
-        self.with(|inner, _| {
+        self.with_soon(|inner, _| {
             inner.log()?;
             Ok(inner.state.high_watermark() >= end_offset)
         })
@@ -302,18 +351,19 @@ impl Partition {
     /// Tells `wait` when everything before `end_offset` is on the disk, or never will be; false
     /// when there is nothing to wait for.
     pub fn watch_flush(&self, end_offset: Offset, wait: &Arc<ProduceWait>) -> bool {
-        self.with(|inner, _| {
+        let watched = self.with_soon(|inner, _| {
             let pending = inner.log().is_ok() && inner.state.flushed_to() < end_offset;
             if pending {
                 insert(&mut inner.slowed, end_offset, Arc::clone(wait));
             }
-            pending
-        })
+            Ok(pending)
+        });
+        watched.unwrap_or(false)
     }
 
     /// Whether everything before `end_offset` is on the disk.
     pub fn is_flushed(&self, end_offset: Offset) -> Result<bool, PartitionError> {
-        self.with(|inner, _| {
+        self.with_soon(|inner, _| {
             inner.log()?;
             Ok(inner.state.flushed_to() >= end_offset)
         })
@@ -444,6 +494,13 @@ impl Inner {
         let at = self.append_at(origin, now_ms);
         if let Ok(log) = self.log_mut() {
             log.write_ahead(batches, &at);
+        }
+    }
+
+    /// A batch of a client was not let in.
+    fn refuse(&mut self, header: &BatchHeader, origin: Origin) {
+        if let (true, Ok(log)) = (is_client(origin), self.log_mut()) {
+            log.refused(header);
         }
     }
 

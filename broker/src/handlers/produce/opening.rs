@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::{Outcome, Produce};
 use crate::clock::deadline_after_ms;
 use crate::errors::ToErrorCode;
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionError};
 use crate::purgatory::{LazyWait, ProduceWait, Waiter};
 use crate::reply::{Answer, CloseReason, Parked};
 
@@ -41,7 +41,7 @@ impl Opening {
     pub(super) fn begin(
         produce: &Produce,
         partition: &Arc<Partition>,
-        (work, batch): (RecordWork, RecordBatch),
+        (work, batch): (Arc<RecordWork>, RecordBatch),
         now_ms: i64,
         wait: Arc<ProduceWait>,
     ) -> Arc<Opening> {
@@ -153,7 +153,7 @@ impl ParkedProduce {
         for outcome in &mut self.produce.partitions {
             if let Some((partition, end_offset)) = &outcome.slowed {
                 match partition.is_flushed(*end_offset) {
-                    Ok(false) if in_time => self.slowed = true,
+                    Ok(false) | Err(PartitionError::Hangs) if in_time => self.slowed = true,
                     // Slowed long enough: what its class promises is there.
                     Ok(_) => outcome.slowed = None,
                     Err(error) => outcome.not_committed(error.error_code()),
@@ -164,7 +164,7 @@ impl ParkedProduce {
             };
             match partition.is_committed(*end_offset) {
                 Ok(true) => outcome.awaits = None,
-                Ok(false) if in_time => pending = true,
+                Ok(false) | Err(PartitionError::Hangs) if in_time => pending = true,
                 Ok(false) => outcome.not_committed(ErrorCode::REQUEST_TIMED_OUT),
                 Err(error) => outcome.not_committed(error.error_code()),
             }

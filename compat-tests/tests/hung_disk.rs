@@ -1,0 +1,271 @@
+//! A log directory whose disk hangs: an ext4 file system on a loop device that is frozen, so that
+//! writes and syncs wait in the kernel. Everybody else is served, and after the thaw nothing that
+//! was acknowledged is missing. Needs root; says loudly when it may not.
+
+use anyhow::{Context as _, Result, ensure};
+use ottla_compat_tests::broker::{Broker, Settings};
+use ottla_compat_tests::power::{self, Disk};
+use ottla_compat_tests::rust_client::{self as client, Producer};
+use ottla_compat_tests::wire::{self, Raw};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// More than any thread of the network there is.
+const PARTITIONS: i32 = 16;
+const FROZEN: Duration = Duration::from_secs(8);
+/// What everybody else may notice of it: the broker's patience with the disk, on a busy machine.
+const BOUND: Duration = Duration::from_secs(3);
+
+/// The longest time each kind of request took.
+#[derive(Default)]
+struct Slowest(Mutex<BTreeMap<&'static str, (Duration, u64)>>);
+
+impl Slowest {
+    fn time<T>(&self, what: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let began = Instant::now();
+        let done = work().with_context(|| format!("{what}, after {:?}", began.elapsed()));
+        let mut all = self.0.lock().expect("nobody panics with it");
+        let slowest = all.entry(what).or_default();
+        *slowest = (slowest.0.max(began.elapsed()), slowest.1 + 1);
+        done
+    }
+
+    fn check(&self) -> Result<()> {
+        for (what, (took, count)) in &*self.0.lock().expect("nobody panics with it") {
+            println!("{what}: {count} times, the slowest took {took:?}");
+            ensure!(*took < BOUND, "{what} took {took:?}");
+        }
+        Ok(())
+    }
+}
+
+fn start(folder: &Path, disk: &Disk) -> Result<Broker> {
+    let dirs = format!(
+        "{},{}",
+        folder.join("data").display(),
+        disk.path().join("data").display()
+    );
+    Broker::start(Settings::new(folder)?.with("log.dirs", dirs))
+}
+
+/// The partitions of a topic on the disk, and the others.
+fn placed(disk: &Disk, topic: &str) -> (Vec<i32>, Vec<i32>) {
+    (0..PARTITIONS).partition(|index| {
+        let name = format!("{topic}-{index}");
+        disk.path().join("data").join(name).exists()
+    })
+}
+
+/// Sends one record and waits for its answer; the offset, or the error code.
+fn send(connection: &mut Raw, topic: &str, partition: i32, number: u64) -> Result<(i16, i64)> {
+    let batch = wire::record_batch(&[number.to_string().as_bytes()]);
+    let answer = connection.call(&wire::produce_request(topic, partition, &batch))?;
+    wire::produce_result(&answer, topic)
+}
+
+fn numbers(bootstrap: &str, topic: &str, partition: i32) -> Result<Vec<u64>> {
+    let records = client::read_all(bootstrap, topic, partition)?;
+    let value = |record: &client::Record| -> Result<u64> {
+        let value = record.value.as_deref().context("a value")?;
+        Ok(std::str::from_utf8(value)?.parse()?)
+    };
+    records.iter().map(value).collect()
+}
+
+/// What was acknowledged, by topic and partition: the offset and what is to be there.
+type Acknowledged = Mutex<Vec<(&'static str, i32, i64, u64)>>;
+
+struct World<'a> {
+    broker: &'a Broker,
+    stop: AtomicBool,
+    next: AtomicU64,
+    acknowledged: Acknowledged,
+    slowest: Slowest,
+}
+
+impl World<'_> {
+    fn running(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, connection: &mut Raw, topic: &'static str, partition: i32) -> Result<i16> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (code, offset) = send(connection, topic, partition, number)?;
+        if code == 0 {
+            let mut all = self.acknowledged.lock().expect("nobody panics with it");
+            all.push((topic, partition, offset, number));
+        }
+        Ok(code)
+    }
+
+    /// A producer and a consumer of a partition whose disk works.
+    fn healthy(&self, topic: &'static str, partition: i32) -> Result<()> {
+        let mut connection = Raw::connect(self.broker.bootstrap())?;
+        while self.running() {
+            let produce = || self.send(&mut connection, topic, partition);
+            let code = self.slowest.time("a produce", produce)?;
+            ensure!(code == 0, "{topic}-{partition} answered {code}");
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn consumer(&self, topic: &'static str, partition: i32) -> Result<()> {
+        let mut from = 0;
+        while self.running() {
+            let consume = || client::consume(self.broker.bootstrap(), topic, partition, from, 1);
+            self.slowest.time("a consume", consume)?;
+            from += 1;
+        }
+        Ok(())
+    }
+
+    /// A producer of a partition whose disk hangs: it may be told to try again, and may wait.
+    fn hung(&self, topic: &'static str, partition: i32) -> Result<u64> {
+        let mut refused = 0;
+        let mut connection = Raw::connect(self.broker.bootstrap())?;
+        while self.running() {
+            match self.send(&mut connection, topic, partition)? {
+                0 => {}
+                // KAFKA_STORAGE_ERROR and NOT_LEADER_OR_FOLLOWER: clients try again;
+                // REQUEST_TIMED_OUT: as well.
+                56 | 6 | 7 => refused += 1,
+                code => anyhow::bail!("{topic}-{partition} answered {code}"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(refused)
+    }
+
+    /// Somebody who opens connections and asks about the broker.
+    fn onlooker(&self) -> Result<()> {
+        let bootstrap = self.broker.bootstrap();
+        while self.running() {
+            for path in ["/live", "/metrics"] {
+                let (status, _) = self.slowest.time("HTTP", || self.broker.http_get(path))?;
+                ensure!(status == 200, "{path}: {status}");
+            }
+            let rows = self
+                .slowest
+                .time("ApiVersions", || wire::api_versions(bootstrap))?;
+            ensure!(!rows.is_empty(), "no APIs");
+            let ask = || Raw::connect(bootstrap)?.call(&wire::metadata_request(9));
+            self.slowest.time("Metadata", ask)?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Everything acknowledged is there, where it was said to be.
+    fn check(&self) -> Result<usize> {
+        let acknowledged = self.acknowledged.lock().expect("nobody panics with it");
+        let mut stored = BTreeMap::new();
+        for (topic, partition, offset, number) in &*acknowledged {
+            let there = match stored.entry((topic, partition)) {
+                std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+                std::collections::btree_map::Entry::Vacant(new) => {
+                    new.insert(numbers(self.broker.bootstrap(), topic, *partition)?)
+                }
+            };
+            let found = there.get(usize::try_from(*offset)?);
+            ensure!(
+                found == Some(number),
+                "{topic}-{partition}: {number} at {offset} was acknowledged, found {found:?}"
+            );
+        }
+        Ok(acknowledged.len())
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_holds_only_its_own_partitions_and_loses_nothing() -> Result<()> {
+    let test = "a_disk_that_hangs_holds_only_its_own_partitions_and_loses_nothing";
+    if !power::is_possible(test) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let disk = Disk::new(folder.path())?;
+    let broker = start(folder.path(), &disk)?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "commit", PARTITIONS, &[])?;
+    let memory = [("ottla.durability", "memory")];
+    client::create_topic(&bootstrap, "memory", PARTITIONS, &memory)?;
+    let world = World {
+        broker: &broker,
+        stop: AtomicBool::new(false),
+        next: AtomicU64::new(0),
+        acknowledged: Mutex::default(),
+        slowest: Slowest::default(),
+    };
+    let producer = Producer::patient(&bootstrap)?;
+    thread::scope(|scope| -> Result<()> {
+        let mut healthy = Vec::new();
+        let mut hung = Vec::new();
+        for topic in ["commit", "memory"] {
+            let (on_disk, elsewhere) = placed(&disk, topic);
+            ensure!(on_disk.len() == 8 && elsewhere.len() == 8, "{on_disk:?}");
+            let world = &world;
+            for &partition in &elsewhere[..2] {
+                healthy.push(scope.spawn(move || world.healthy(topic, partition)));
+                healthy.push(scope.spawn(move || world.consumer(topic, partition)));
+            }
+            for partition in on_disk {
+                // More than one each: some wait for the lock of a partition, some for the disk.
+                hung.push(scope.spawn(move || world.hung(topic, partition)));
+                hung.push(scope.spawn(move || world.hung(topic, partition)));
+            }
+        }
+        healthy.push(scope.spawn(|| world.onlooker()));
+        let during = frozen(&world, &disk, &producer);
+        world.stop.store(true, Ordering::Relaxed);
+        for one in healthy {
+            one.join().expect("no thread panics")?;
+        }
+        let mut refused = 0;
+        for one in hung {
+            refused += one.join().expect("no thread panics")?;
+        }
+        println!("{refused} batches were refused meanwhile");
+        during
+    })?;
+    world.slowest.check()?;
+    producer.flush(Duration::from_secs(60))?;
+    let error = producer.deliveries.first_error();
+    ensure!(
+        error.is_none(),
+        "a patient producer lost a record: {error:?}"
+    );
+    let kept = world.check()?;
+    println!("{kept} records were acknowledged, all are there");
+    broker.stop()?;
+    Ok(())
+}
+
+/// Freezes the disk amid the load, and thaws it.
+fn frozen(world: &World<'_>, disk: &Disk, producer: &Producer) -> Result<()> {
+    let (on_disk, _) = placed(disk, "commit");
+    thread::sleep(Duration::from_secs(2));
+    let ice = disk.freeze()?;
+    let began = Instant::now();
+    while began.elapsed() < FROZEN {
+        let number = world.next.fetch_add(1, Ordering::Relaxed);
+        producer.send_value("commit", on_disk[0], number.to_string().as_bytes())?;
+        thread::sleep(Duration::from_millis(20));
+    }
+    drop(ice);
+    let thawed = Instant::now();
+    // Everybody goes on.
+    thread::sleep(Duration::from_secs(2));
+    let mut connection = Raw::connect(world.broker.bootstrap())?;
+    for partition in on_disk {
+        while world.send(&mut connection, "commit", partition)? != 0 {
+            ensure!(thawed.elapsed() < Duration::from_secs(20), "still refused");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}
