@@ -69,6 +69,9 @@ impl Budget {
     }
 }
 
+/// So many holders that are gone are not worth looking for.
+const HOLDERS_SLACK: usize = 64;
+
 /// One kind of resource.
 pub(super) struct Pool {
     max: AtomicUsize,
@@ -108,7 +111,12 @@ impl Pool {
             pool: Arc::clone(self),
         };
         self.keep_within(held, self.max.load(Relaxed));
-        self.holders.lock().push(holder);
+        let mut holders = self.holders.lock();
+        if holders.len() > 2 * held + HOLDERS_SLACK {
+            forget_gone(&mut holders);
+        }
+        holders.push(holder);
+        drop(holders);
         permit
     }
 
@@ -147,6 +155,14 @@ impl Pool {
         }
         self.holders.lock().append(&mut kept);
     }
+}
+
+/// Drops what is left of holders that are gone: it keeps their memory. One that closed and opened
+/// again without being asked is there twice.
+fn forget_gone(holders: &mut Vec<Weak<dyn Evict>>) {
+    holders.retain(|holder| holder.strong_count() > 0);
+    holders.sort_by_key(|holder| holder.as_ptr().addr());
+    holders.dedup_by_key(|holder| holder.as_ptr().addr());
 }
 
 #[cfg(test)]
@@ -209,13 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn dropped_holders_are_forgotten() {
-        let pool = Pool::new(4);
-        for _ in 0..1000 {
-            drop(hold(&pool, false));
+    fn dropped_holders_are_forgotten_also_far_below_the_limit() {
+        for max in [4, 1_000_000] {
+            let pool = Pool::new(max);
+            for _ in 0..1000 {
+                drop(hold(&pool, false));
+            }
+            assert_eq!(pool.held.load(Relaxed), 0);
+            let _held: Vec<_> = (0..5).map(|_| hold(&pool, false)).collect();
+            assert!(pool.holders.lock().len() <= HOLDERS_SLACK + 5);
         }
-        assert_eq!(pool.held.load(Relaxed), 0);
-        let _held: Vec<_> = (0..5).map(|_| hold(&pool, false)).collect();
-        assert!(pool.holders.lock().len() <= 5);
     }
 }
