@@ -21,7 +21,7 @@ use crate::log_starts;
 use crate::partition::Partition;
 use crate::retention::Keeper;
 
-/// How often grown logs are looked for.
+/// How often grown logs are looked for, and files that nobody uses while very many are open.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// How often the room on the disks is looked at.
 const SPACE_EVERY: Duration = Duration::from_secs(1);
@@ -108,10 +108,10 @@ impl Housekeeper {
         if now >= self.next_full_checkpoint {
             self.next_full_checkpoint = now + self.full_every;
             self.next_sweep = now + SWEEP_EVERY;
-            checkpoint_logs(broker, &self.scope, 1);
+            self.sweep(broker, 1);
         } else if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
-            checkpoint_logs(broker, &self.scope, CHECKPOINT_STEP_BYTES);
+            self.sweep(broker, CHECKPOINT_STEP_BYTES);
         }
         if now >= self.next_files {
             self.next_files = now + self.files_every;
@@ -134,6 +134,13 @@ impl Housekeeper {
             .min(self.next_files)
             .min(self.next_idle)
             .min(self.next_space)
+    }
+
+    fn sweep(&self, broker: &Broker, step_bytes: u64) {
+        for dir in &self.scope.online(broker) {
+            dir.disk.close_idle();
+        }
+        checkpoint_logs(broker, &self.scope, step_bytes);
     }
 
     fn write_changed_files(&mut self, broker: &Broker) {

@@ -86,6 +86,9 @@ pub trait Disk: Send + Sync + 'static {
     fn modified_ms(&self, path: &str) -> io::Result<Option<i64>>;
     /// Says that a file was last written then: a copy that is as old as its original. A hint.
     fn set_modified_ms(&self, path: &str, modified_ms: i64) -> io::Result<()>;
+    /// Closes descriptors of files that nobody used since the last call, where very many are open:
+    /// what is used again is opened again. For somebody who calls it every few seconds; a hint.
+    fn close_idle(&self) {}
     /// What is left for us; less than what is free where the system keeps a reserve.
     fn free_bytes(&self) -> io::Result<u64>;
     /// The size of the whole file system.

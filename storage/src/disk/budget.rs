@@ -138,6 +138,11 @@ impl Pool {
         self.clock.load(Relaxed)
     }
 
+    /// A later time than that of every use so far.
+    pub(super) fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Relaxed) + 1
+    }
+
     fn make_room(&self, wanted: usize) {
         let holders = std::mem::take(&mut *self.holders.lock());
         let mut live: Vec<Arc<dyn Evict>> = holders.iter().filter_map(Weak::upgrade).collect();

@@ -2,7 +2,8 @@
 //!
 //! Owns the registry of files in use, so that one path is one [`RealFile`] however often it is
 //! opened, and a renamed directory takes its open files along. Descriptors of idle files are
-//! closed when the [`Budget`] asks and opened again at the next use.
+//! closed when the [`Budget`] asks, or after a while when there are very many of them, and opened
+//! again at the next use.
 //!
 //! The root directory itself may be moved while open; nobody else may write below it.
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -23,6 +25,9 @@ mod file;
 
 use file::{OpenFile, RealFile};
 
+/// So many descriptors of a process are not worth closing.
+const IDLE_FILES_KEPT: usize = 512;
+
 /// One log directory of a file system.
 pub struct RealDisk {
     shared: Arc<Shared>,
@@ -35,6 +40,8 @@ struct Shared {
     /// Files by their present path. Held over every change of names, so a file that is being
     /// opened again has the right one.
     registry: Mutex<BTreeMap<String, Weak<RealFile>>>,
+    /// The budget's time when idle files were last looked for.
+    idle_since: AtomicU64,
 }
 
 impl RealDisk {
@@ -54,6 +61,7 @@ impl RealDisk {
             root_path: root.to_owned(),
             budget: Arc::clone(budget),
             registry: Mutex::default(),
+            idle_since: AtomicU64::new(0),
         };
         Ok(RealDisk {
             shared: Arc::new(shared),
@@ -276,6 +284,26 @@ impl Disk for RealDisk {
         };
         let root = &self.shared.root;
         Ok(rustix::fs::utimensat(root, path, &times, AtFlags::empty())?)
+    }
+
+    /// What is written and not synced stays open: closing it would wait for the disk.
+    fn close_idle(&self) {
+        let budget = &self.shared.budget;
+        let since = self.shared.idle_since.swap(budget.files.tick(), Relaxed);
+        let mut surplus = budget.open_files().saturating_sub(IDLE_FILES_KEPT);
+        if surplus == 0 {
+            return;
+        }
+        // Their locks, and the drop of a last handle, come after the registry's.
+        let files: Vec<Arc<RealFile>> = {
+            let registry = self.shared.registry.lock();
+            registry.values().filter_map(Weak::upgrade).collect()
+        };
+        for file in files {
+            if surplus > 0 && file.close_if_idle(since) {
+                surplus -= 1;
+            }
+        }
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

@@ -269,6 +269,14 @@ impl RealFile {
     }
 }
 
+impl RealFile {
+    /// Closes the descriptor if nobody used it since that time of the budget, and if that costs
+    /// nothing; true when it did.
+    pub(super) fn close_if_idle(&self, since: u64) -> bool {
+        self.last_used() < since && !self.is_costly() && self.evict()
+    }
+}
+
 impl Evict for RealFile {
     fn last_used(&self) -> u64 {
         self.last_used.load(Relaxed)

@@ -62,6 +62,33 @@ fn a_range_in_flight_keeps_its_descriptor_and_idle_files_give_theirs() {
 }
 
 #[test]
+fn of_very_many_files_those_that_nobody_used_for_a_while_are_closed() {
+    let budget = Budget::new(2_000, 16);
+    let (_dir, disk) = disk(&budget);
+    let files: Vec<_> = (0..700)
+        .map(|i| put(&disk, &format!("f{i}"), b"0"))
+        .collect();
+    disk.close_idle();
+    disk.close_idle();
+    assert_eq!(budget.open_files(), 700, "what is not synced stays open");
+    files.iter().for_each(|file| file.sync_data().unwrap());
+    let in_flight = FileRange::new(&files[0], 0, 1).unwrap();
+    disk.close_idle();
+    assert_eq!(budget.open_files(), 700, "used since the last call");
+    files[1].len_bytes().unwrap();
+    disk.close_idle();
+    assert_eq!(budget.open_files(), 512, "a few may stay");
+    assert!(in_flight.fd().is_some());
+    let resident = files[1].read_at_if_resident(0, &mut [0]).unwrap();
+    assert_eq!(resident, Some(1), "in use: still open");
+    for (i, file) in files.iter().enumerate() {
+        file.write_at(1, &[IoSlice::new(b"1")]).unwrap();
+        let name = format!("f{i}");
+        assert_eq!(crate::disk::read_file(&disk, &name, 2).unwrap(), b"01");
+    }
+}
+
+#[test]
 fn maps_stay_within_the_budget_and_views_outlive_their_eviction() {
     let budget = Budget::new(64, 4);
     let (_dir, disk) = disk(&budget);
