@@ -18,5 +18,6 @@ pub mod power;
 pub mod process;
 pub mod rust_client;
 pub mod scenario;
+pub mod usage;
 pub mod wire;
 pub mod witness;
