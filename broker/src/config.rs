@@ -10,6 +10,7 @@
 pub mod alter;
 mod build;
 pub mod check;
+pub mod cordon;
 pub mod describe;
 pub mod document;
 pub mod group;
@@ -72,6 +73,8 @@ pub struct Config {
     pub controller_listeners: Vec<Listener>,
     pub http_listeners: Vec<HttpListener>,
     pub log_dirs: Vec<PathBuf>,
+    /// Those of `log_dirs` that get no new partitions; `*`: all.
+    pub cordoned_log_dirs: Vec<String>,
     /// Of all moves between log directories.
     pub alter_log_dirs_bytes_per_second: u64,
     /// Free bytes of a disk below which something happens.
@@ -224,6 +227,7 @@ impl Config {
             controller_listeners: Vec::new(),
             http_listeners: Vec::new(),
             log_dirs: Vec::new(),
+            cordoned_log_dirs: Vec::new(),
             alter_log_dirs_bytes_per_second: u64::MAX,
             disk_marks: Marks::default(),
             metadata_log_dir: None,

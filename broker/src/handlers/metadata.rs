@@ -141,7 +141,8 @@ fn asked(request: &MetadataView<'_>, version: i16) -> Asked {
 /// settings.
 fn creatable(topics: &Topics<'_>, asked: &Asked, image: &MetadataImage) -> Vec<Arc<str>> {
     // As long as no disk has room the topic is unknown, and the client asks again.
-    if topics.log_dirs.room_for_more().is_err() {
+    let room = topics.log_dirs.room_for_more();
+    if room.and(topics.log_dirs.takes_more()).is_err() {
         return Vec::new();
     }
     let Asked::These(wanted) = asked else {
