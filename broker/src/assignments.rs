@@ -12,7 +12,7 @@ use ottla_controller::MetadataDelta;
 use ottla_controller::image::{MetadataImage, TopicImage};
 use ottla_controller::record::ConfigResource;
 use ottla_protocol::batch::{Compression as BatchCompression, TimestampType as BatchTimestampType};
-use ottla_protocol::record::{Codec, RecordLimits};
+use ottla_protocol::record::Codec;
 use ottla_protocol::types::{LeaderEpoch, TopicId, TopicPartition};
 use ottla_storage::log::{Log, LogConfig, LogError, Validation};
 use ottla_storage::{checkpoint, layout};
@@ -299,10 +299,7 @@ pub fn log_config(broker: &Broker, topic: &TopicConfig) -> LogConfig {
             config::Validation::Strict => Validation::Strict,
         },
         recompression: recompression(topic),
-        record_limits: RecordLimits {
-            plain_bytes: live.decompression_max_bytes,
-            ratio: live.decompression_max_ratio,
-        },
+        record_limits: live.record_limits,
         tail_budget: Arc::clone(&broker.tail_budget),
         ..LogConfig::default()
     }

@@ -38,6 +38,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ottla_coordinator::GroupLimits;
+use ottla_protocol::record::RecordLimits;
 
 use crate::log_dirs::Marks;
 
@@ -142,10 +143,8 @@ pub struct Config {
     pub max_open_files: usize,
     /// What may wait for the disk of one log directory before producers are slowed.
     pub dirty_max_bytes: u64,
-    /// How far any batch may expand when its records are opened.
-    pub decompression_max_bytes: u64,
-    /// How far a larger batch may, per byte of it.
-    pub decompression_max_ratio: u64,
+    /// `ottla.decompression.max.bytes` and `.ratio`: how far a batch may expand.
+    pub record_limits: RecordLimits,
     /// How long a write of durability class `interval` may stay unflushed.
     pub durability_interval_ms: u64,
     /// Sealed data is read again once in so long; `None`: never.
@@ -275,8 +274,7 @@ impl Config {
             tail_memory_bytes: 0,
             max_open_files: 0,
             dirty_max_bytes: 0,
-            decompression_max_bytes: 0,
-            decompression_max_ratio: 0,
+            record_limits: RecordLimits::default(),
             durability_interval_ms: 0,
             scrub_interval: None,
             scrub_max_bytes_per_second: 0.0,
