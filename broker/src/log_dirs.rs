@@ -6,6 +6,7 @@
 //! offline is `crate::failures`. A new partition goes where the fewest are, as in Kafka.
 //! Deliberately absent: files (`ottla_storage`), opening directories (`crate::start`).
 
+mod errands;
 mod hang;
 mod space;
 
@@ -21,6 +22,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::cordon::ALL;
 use crate::dirty::DirtyBudget;
+use errands::Errands;
 use hang::{Hang, Inside};
 use space::Space;
 pub use space::{Marks, NoRoom, Room};
@@ -48,6 +50,7 @@ pub struct LogDir {
     cordoned: AtomicBool,
     pub space: Space,
     pub hang: Hang,
+    pub errands: Errands,
 }
 
 /// What there is to do about a directory.
@@ -78,6 +81,7 @@ impl LogDir {
             cordoned: AtomicBool::new(false),
             space: Space::default(),
             hang: Hang::default(),
+            errands: Errands::default(),
         }
     }
 
@@ -156,6 +160,20 @@ impl LogDir {
             self.found_hanging();
         }
         guard
+    }
+
+    /// Has `work` done by a thread of the directory, and waits for it; `None`: its disk hangs, and
+    /// `late` gets the result when that is over.
+    pub fn errand<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        late: impl FnOnce(T) + Send + 'static,
+    ) -> Option<T> {
+        let result = self.errands.send(work, late, self.hang.hangs());
+        if result.is_none() {
+            self.found_hanging();
+        }
+        result
     }
 
     fn found_hanging(&self) {
