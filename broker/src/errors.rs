@@ -77,7 +77,6 @@ impl ToErrorCode for NoRoom {
     fn error_code(&self) -> ErrorCode {
         match self {
             NoRoom::Full { .. } | NoRoom::ReadOnly { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
-            NoRoom::Cordoned => ErrorCode::INVALID_REPLICATION_FACTOR,
         }
     }
 }
@@ -192,8 +191,7 @@ impl ToErrorCode for AlterError {
             AlterError::ReadOnly { .. }
             | AlterError::NotADefault { .. }
             | AlterError::NullValue { .. }
-            | AlterError::DuplicateKey { .. }
-            | AlterError::Cordon(_) => ErrorCode::INVALID_REQUEST,
+            | AlterError::DuplicateKey { .. } => ErrorCode::INVALID_REQUEST,
         }
     }
 }

@@ -8,3 +8,4 @@ pub mod flush;
 pub mod image;
 pub mod layout;
 pub mod log;
+mod sync;

@@ -26,10 +26,10 @@ use std::sync::Arc;
 use ottla_protocol::batch::TimestampType;
 use ottla_protocol::record::{Codec, RecordLimits};
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
-use parking_lot::Mutex;
 
 use crate::disk::Disk;
 use crate::layout::write_partition_metadata;
+use crate::sync::Mutex;
 
 mod ahead;
 mod append;

@@ -8,7 +8,6 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use super::cordon::{self, CordonError};
 use super::group::{self, GroupConfigError};
 use super::key::{Dynamic, Key, KeyType, ValueError, split_list};
 use super::keys::{
@@ -84,8 +83,6 @@ pub enum AlterError {
     CompactionLag { min_ms: i64, max_ms: i64 },
     #[error(transparent)]
     Group(#[from] GroupConfigError),
-    #[error(transparent)]
-    Cordon(#[from] CordonError),
 }
 
 fn hint(suggestion: Option<&'static str>) -> String {
@@ -283,9 +280,7 @@ where
     V: AsRef<str>,
 {
     if !matches!(target, Target::Topic | Target::Group) {
-        let cordoned = changes.get(cordon::KEY).and_then(Option::as_deref);
-        let cordoned = split_list(cordoned.unwrap_or_default());
-        return Ok(cordon::check(&cordoned, &config.log_dirs)?);
+        return Ok(());
     }
     let mut result: BTreeMap<&str, &str> = current
         .iter()

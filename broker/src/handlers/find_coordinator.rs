@@ -40,8 +40,7 @@ pub fn handle(
 ) -> Reply<FindCoordinatorResponse> {
     let (broker, listener) = (Arc::clone(ctx.broker), ctx.listener.clone());
     let version = ctx.version;
-    let no_place = topics.log_dirs.takes_more().is_err();
-    if request.key_type != GROUP || broker.coordinators.exist() || no_place {
+    if request.key_type != GROUP || broker.coordinators.exist() {
         return Reply::Now(response(&broker, &listener, version, &request));
     }
     ctx.submit(creation(&topics), CREATION_TIMEOUT_MS, move |_| {

@@ -10,10 +10,10 @@
 //! to sockets. Deliberately absent: bytes; mapped pages belong to the page cache, which the kernel
 //! bounds itself.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex};
 
 /// Something that can be closed now and opened again at its next use.
 pub(super) trait Evict: Send + Sync {
@@ -143,9 +143,7 @@ impl Pool {
         self.clock.fetch_add(1, Relaxed) + 1
     }
 
-    /// Has so many units given back, as far as there are idle ones; answers how many. The caller
-    /// holds none of its own locks.
-    pub(super) fn make_room(&self, wanted: usize) -> usize {
+    fn make_room(&self, wanted: usize) {
         let holders = std::mem::take(&mut *self.holders.lock());
         let mut live: Vec<Arc<dyn Evict>> = holders.iter().filter_map(Weak::upgrade).collect();
         // Asked once each: it changes while others use their files.
@@ -161,7 +159,6 @@ impl Pool {
             }
         }
         self.holders.lock().append(&mut kept);
-        evicted
     }
 }
 
@@ -176,6 +173,7 @@ fn forget_gone(holders: &mut Vec<Weak<dyn Evict>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::explored::explore;
 
     struct Holder {
         last_used: AtomicU64,
@@ -230,6 +228,47 @@ mod tests {
         pool.set_max(64);
         let _more: Vec<_> = (0..34).map(|_| hold(&pool, false)).collect();
         assert_eq!(pool.held.load(Relaxed), 64);
+    }
+
+    /// Opens, closes and uses holders, and moves the limit.
+    fn come_and_go(pool: &Arc<Pool>, round: usize) -> Vec<Arc<Holder>> {
+        let mut kept = Vec::new();
+        for step in 0..3 {
+            let holder = hold(pool, false);
+            match (step + round) % 3 {
+                0 => drop(holder),
+                1 => {
+                    pool.set_max(1 + round);
+                    kept.push(holder);
+                }
+                _ => kept.push(holder),
+            }
+        }
+        kept
+    }
+
+    /// Planted and caught: the holders that came while room was made are forgotten; a permit that
+    /// is counted twice.
+    #[test]
+    fn under_any_schedule_permits_are_counted_and_every_holder_can_be_found_again() {
+        explore(|| {
+            let pool = Pool::new(2);
+            let threads: Vec<_> = (0..3)
+                .map(|round| {
+                    let pool = Arc::clone(&pool);
+                    shuttle::thread::spawn(move || come_and_go(&pool, round))
+                })
+                .collect();
+            let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+            let holders: Vec<_> = joined.flatten().collect();
+            let open = || {
+                let is_open = |holder: &&Arc<Holder>| holder.permit.lock().is_some();
+                holders.iter().filter(is_open).count()
+            };
+            assert_eq!(pool.held.load(Relaxed), open());
+            pool.make_room(usize::MAX);
+            assert_eq!((open(), pool.held.load(Relaxed)), (0, 0));
+        });
     }
 
     #[test]

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use ottla_protocol::types::Offset;
-use parking_lot::Mutex;
 
 use super::Log;
 use super::error::ReadError;
@@ -18,6 +17,7 @@ use super::scan::Waits;
 use super::scrub::DamagedPlace;
 use super::segment::Segment;
 use crate::disk::Disk;
+use crate::sync::Mutex;
 
 /// Of so many segments the aborted transactions are loaded at a time.
 const ABORTED_SEGMENTS_MAX: usize = 256;

@@ -10,11 +10,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::batch::RecordBatch;
 use ottla_protocol::types::Offset;
+
+use crate::sync::{AtomicU64, AtomicUsize};
 
 /// How much may be appended after the last read near the end before the tail is dropped.
 const INTEREST_BYTES: u64 = 4 << 20;

@@ -11,11 +11,10 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
@@ -23,6 +22,7 @@ use super::super::budget::{Evict, Permit};
 use super::super::mmap::{self, Map, chunk_start};
 use super::super::{DiskFile, parent, read_exact_at};
 use super::Shared;
+use crate::sync::{AtomicBool, AtomicU64, Mutex};
 
 /// Below this a copy costs less than the page faults of a map.
 const MAP_SIZE_BYTES_MIN: u64 = 16 << 10;
@@ -39,10 +39,6 @@ pub(super) struct RealFile {
     shared: Arc<Shared>,
     path: Mutex<String>,
     removed: AtomicBool,
-    /// Written since the last sync began.
-    dirty: AtomicBool,
-    /// Created or synced by us: what an earlier process wrote is on the disk.
-    synced: AtomicBool,
     sync_failed: AtomicBool,
     last_used: AtomicU64,
     open: Mutex<Option<Arc<OpenFile>>>,
@@ -53,6 +49,9 @@ pub(super) struct RealFile {
 pub(super) struct OpenFile {
     descriptor: OwnedFd,
     writable: bool,
+    /// Written through it since its last sync began. Not the file's: a cut may replace the
+    /// descriptor while a sync of the one before goes on.
+    dirty: AtomicBool,
     _permit: Permit,
 }
 
@@ -61,6 +60,7 @@ impl OpenFile {
         OpenFile {
             descriptor,
             writable,
+            dirty: AtomicBool::new(false),
             _permit: permit,
         }
     }
@@ -137,8 +137,6 @@ impl RealFile {
             shared: Arc::clone(shared),
             path: Mutex::new(path.to_owned()),
             removed: AtomicBool::new(false),
-            dirty: AtomicBool::new(false),
-            synced: AtomicBool::new(false),
             sync_failed: AtomicBool::new(false),
             last_used: AtomicU64::new(shared.budget.files.now()),
             open: Mutex::default(),
@@ -156,10 +154,6 @@ impl RealFile {
         *self.open.lock() = Some(Arc::new(file));
     }
 
-    pub(super) fn set_synced(&self) {
-        self.synced.store(true, Relaxed);
-    }
-
     pub(super) fn set_path(&self, path: &str) {
         path.clone_into(&mut self.path.lock());
     }
@@ -175,26 +169,19 @@ impl RealFile {
         if let Some(file) = &*self.open.lock() {
             return Ok(Arc::clone(file));
         }
-        self.shared.with_room(|| {
-            let permit = self.permit();
-            // The registry is held so that a rename cannot come between the path and the open.
-            let _registry = self.shared.registry.lock();
-            let mut open = self.open.lock();
-            if let Some(file) = &*open {
-                return Ok(Arc::clone(file));
-            }
-            if self.removed.load(Relaxed) {
-                return Err(ErrorKind::NotFound.into());
-            }
-            let file = Arc::new(OpenFile::open(&self.shared, &self.path.lock(), permit)?);
-            *open = Some(Arc::clone(&file));
-            Ok(file)
-        })
-    }
-
-    /// Nothing that was written to it could be lost: it is closed, and was synced before that.
-    fn is_closed_and_synced(&self) -> bool {
-        self.synced.load(Relaxed) && !self.sync_failed.load(Relaxed) && self.open.lock().is_none()
+        let permit = self.permit();
+        // The registry is held so that a rename cannot come between the path and the open.
+        let _registry = self.shared.registry.lock();
+        let mut open = self.open.lock();
+        if let Some(file) = &*open {
+            return Ok(Arc::clone(file));
+        }
+        if self.removed.load(Relaxed) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let file = Arc::new(OpenFile::open(&self.shared, &self.path.lock(), permit)?);
+        *open = Some(Arc::clone(&file));
+        Ok(file)
     }
 
     /// The cached map of a chunk, made if there is none.
@@ -235,14 +222,9 @@ impl RealFile {
         Ok(new)
     }
 
-    /// Moves the first `len_bytes` to a new file under the same name, and leaves the old one to
-    /// those who still look at it.
+    /// Moves the first `len_bytes` to a new file under the same name, which is synced, and leaves
+    /// the old one to those who still look at it.
     fn replace_by_copy(&self, old: &OpenFile, len_bytes: u64) -> io::Result<()> {
-        self.shared
-            .with_room(|| self.try_to_replace(old, len_bytes))
-    }
-
-    fn try_to_replace(&self, old: &OpenFile, len_bytes: u64) -> io::Result<()> {
         let permit = self.permit();
         let _registry = self.shared.registry.lock();
         if self.removed.load(Relaxed) {
@@ -279,14 +261,12 @@ impl RealFile {
         if self.sync_failed.load(Relaxed) {
             return Err(Errno::IO.into());
         }
-        // Cleared first: a write during the sync leaves the file dirty.
-        self.dirty.store(false, Relaxed);
+        // Cleared first: a write during the sync leaves it dirty.
+        file.dirty.store(false, Relaxed);
         rustix::fs::fdatasync(&file.descriptor).map_err(|error| {
             self.sync_failed.store(true, Relaxed);
-            io::Error::from(error)
-        })?;
-        self.set_synced();
-        Ok(())
+            error.into()
+        })
     }
 }
 
@@ -304,13 +284,14 @@ impl Evict for RealFile {
     }
 
     fn is_costly(&self) -> bool {
-        self.dirty.load(Relaxed)
+        let open = self.open.try_lock();
+        open.is_some_and(|open| open.as_ref().is_some_and(|file| file.dirty.load(Relaxed)))
     }
 
     fn prepare(&self) {
         if let Some(open) = self.open.try_lock()
             && let Some(file) = &*open
-            && self.dirty.load(Relaxed)
+            && file.dirty.load(Relaxed)
         {
             // A hint; failures show at the sync.
             let _ = mmap::write_back(file.descriptor.as_fd(), 0..WHOLE_FILE_BYTES, false);
@@ -326,7 +307,7 @@ impl Evict for RealFile {
             return false;
         }
         // A failed sync is remembered and reported by the next one.
-        if self.dirty.load(Relaxed) && self.sync(file).is_err() {
+        if file.dirty.load(Relaxed) && self.sync(file).is_err() {
             return false;
         }
         *open = None;
@@ -355,7 +336,7 @@ impl DiskFile for RealFile {
         let file = self.opened()?;
         let result = write_all(file.to_write()?, position, parts);
         // After the write: an eviction in between is impossible, as `file` is in use.
-        self.dirty.store(true, Relaxed);
+        file.dirty.store(true, Relaxed);
         result
     }
 
@@ -407,18 +388,14 @@ impl DiskFile for RealFile {
         });
         if maps_live && len_bytes < file.len_bytes()? {
             maps.clear(); // the chunks before the cut belong to the old file as well
-            self.replace_by_copy(&file, len_bytes)?;
-        } else {
-            rustix::fs::ftruncate(descriptor, len_bytes)?;
+            return self.replace_by_copy(&file, len_bytes);
         }
-        self.dirty.store(true, Relaxed);
+        rustix::fs::ftruncate(descriptor, len_bytes)?;
+        file.dirty.store(true, Relaxed);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.is_closed_and_synced() {
-            return Ok(());
-        }
         match self.opened() {
             Ok(file) => self.sync(&file),
             // Removed and closed: there is nothing left that could be lost.
@@ -617,3 +594,6 @@ fn copy(from: &OpenFile, to: &OpenFile, len_bytes: u64) -> io::Result<()> {
     }
     Ok(rustix::fs::ftruncate(&to.descriptor, len_bytes)?)
 }
+
+#[cfg(test)]
+mod schedules;

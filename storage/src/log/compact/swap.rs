@@ -19,7 +19,6 @@ use std::io;
 use std::sync::Arc;
 
 use ottla_protocol::types::Offset;
-use parking_lot::Mutex;
 
 use super::CompactionError;
 use super::round::{CLEANED_SUFFIX, Compaction, Rewritten};
@@ -31,6 +30,7 @@ use crate::log::error::LogError;
 use crate::log::retain::OldFiles;
 use crate::log::scan::WALK_BYTES;
 use crate::log::segment::{INDEX_FILES, Segment, path};
+use crate::sync::Mutex;
 
 /// The suffix of an output that replaces its sources; Kafka's.
 const SWAP_SUFFIX: &str = ".swap";
