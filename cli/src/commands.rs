@@ -1,5 +1,6 @@
 //! The command tree: one module per noun, each with its arguments and a `run`.
 
+pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod dev;

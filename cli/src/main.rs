@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use arguments::ClientArgs;
-use commands::{config, consume, dev, group, produce, server, storage, topic};
+use commands::{cluster, config, consume, dev, group, produce, server, storage, topic};
 use output::{OutputFormat, say};
 
 /// A Kafka wire-protocol compatible, distributed commit log.
@@ -44,6 +44,9 @@ enum Command {
     /// Show groups and how far they are behind, move and delete their offsets
     #[command(subcommand, visible_alias = "g")]
     Group(group::GroupCommand),
+    /// Show what belongs to no topic and no group
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Check, show and take over data directories, offline
     #[command(subcommand)]
     Storage(storage::StorageCommand),
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(&command, cli.client.output),
         Command::Topic(command) => topic::run(command, &cli.client),
         Command::Group(command) => group::run(command, &cli.client),
+        Command::Cluster(command) => cluster::run(&command, &cli.client),
         Command::Storage(command) => storage::run(&command, cli.client.output),
         Command::Produce(args) => produce::run(&args, &cli.client),
         Command::Consume(args) => consume::run(&args, &cli.client),

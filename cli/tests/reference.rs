@@ -26,6 +26,7 @@ const COMMANDS: &[&[&str]] = &[
     &["group", "delete"],
     &["group", "offset-delete"],
     &["group", "remove-member"],
+    &["cluster", "logdirs"],
     &["storage", "check"],
     &["storage", "dump"],
     &["storage", "repair"],
