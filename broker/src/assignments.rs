@@ -3,7 +3,10 @@
 //! reach the logs. Called by whoever drives the controller, one change after another.
 //!
 //! Deleted logs are renamed at once and removed later, on an I/O thread: a topic may be created
-//! again under the same name the moment after.
+//! again under the same name the moment after. What touches a disk is an errand of its directory,
+//! so that one that hangs does not hold the metadata.
+
+mod create;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +15,7 @@ use ottla_controller::MetadataDelta;
 use ottla_controller::image::{MetadataImage, TopicImage};
 use ottla_controller::record::ConfigResource;
 use ottla_protocol::batch::{Compression as BatchCompression, TimestampType as BatchTimestampType};
-use ottla_protocol::record::{Codec, RecordLimits};
+use ottla_protocol::record::Codec;
 use ottla_protocol::types::{LeaderEpoch, TopicId, TopicPartition};
 use ottla_storage::log::{Log, LogConfig, LogError, Validation};
 use ottla_storage::{checkpoint, layout};
@@ -25,7 +28,7 @@ use crate::flusher::Job;
 use crate::log_dirs::{LogDir, Seat};
 use crate::log_starts;
 use crate::partition::map::HostedTopic;
-use crate::partition::{Partition, flush_policy};
+use crate::partition::{Configured, Partition, flush_policy};
 
 /// Carries out what changed between the published image and `image`, then publishes it.
 pub fn apply(
@@ -48,7 +51,7 @@ pub fn apply(
         .filter_map(|id| delete_topic(broker, *id))
         .collect();
     if !deleted.is_empty() {
-        broker.coordinators.topics_deleted(broker, &deleted, now);
+        forget_offsets(broker, &deleted, now);
     }
     for id in delta.partitions_changed.keys() {
         if let Some(topic) = image.topics.by_id(*id) {
@@ -82,62 +85,46 @@ fn concerns_groups(delta: &MetadataDelta) -> bool {
 /// Opens what is assigned to this broker and not open yet; tells the rest about new leader epochs.
 fn host_topic(broker: &Arc<Broker>, image: &MetadataImage, topic: &TopicImage) {
     let known = broker.partitions.topic_by_id(topic.id);
-    let config = Arc::new(topic_config(broker, image, &topic.name));
-    let mut opened = false;
-    let partitions = (0i32..)
-        .zip(&topic.partitions)
-        .map(|(index, assigned)| {
-            if !assigned.replicas.contains(&broker.node_id) {
-                return None;
+    let mut partitions: Vec<Option<Arc<Partition>>> = vec![None; topic.partitions.len()];
+    let mut missing = Vec::new();
+    for (index, assigned) in (0i32..).zip(&topic.partitions) {
+        if !assigned.replicas.contains(&broker.node_id) {
+            continue;
+        }
+        match known.as_ref().and_then(|topic| topic.partition(index)) {
+            Some(partition) => {
+                lead(partition, assigned.leader_epoch);
+                partitions[index as usize] = Some(Arc::clone(partition));
             }
-            if let Some(partition) = known.as_ref().and_then(|topic| topic.partition(index)) {
-                partition.new_leader_epoch(assigned.leader_epoch);
-                return Some(Arc::clone(partition));
-            }
-            opened = true;
-            let name = (Arc::clone(&topic.name), topic.id, index);
-            let placed = create_log(broker, topic, index, &config);
-            let epoch = assigned.leader_epoch;
-            Some(partition(broker, name, placed, epoch, &config))
-        })
-        .collect();
-    if opened {
-        let (name, id) = (Arc::clone(&topic.name), topic.id);
-        let hosted = Arc::new(HostedTopic {
-            name,
-            id,
-            partitions,
-        });
-        broker.partitions.insert(Arc::clone(&hosted));
-        broker.coordinators.host(broker, &hosted);
-    }
-}
-
-/// A log for a partition that has none, where the fewest are. A directory in its way belongs to
-/// nobody: it is moved.
-fn create_log(
-    broker: &Broker,
-    topic: &TopicImage,
-    index: i32,
-    config: &TopicConfig,
-) -> (Result<Log, LogError>, Seat) {
-    let name = TopicPartition::new(Arc::clone(&topic.name), index);
-    let dir_name = layout::partition_dir(&name);
-    for dir in broker.log_dirs.online() {
-        if dir.disk.exists(&dir_name).unwrap_or(false) {
-            set_aside(broker, dir, &dir_name);
+            None => missing.push(index),
         }
     }
-    let Some(seat) = broker.log_dirs.place() else {
-        let source = std::io::Error::other("no log directory is usable");
-        let path = dir_name;
-        return (
-            Err(LogError::Io { path, source }),
-            broker.log_dirs.nowhere(),
-        );
-    };
-    let config = log_config(broker, config);
-    (new_log(broker, &seat, &name, topic.id, config), seat)
+    if missing.is_empty() {
+        return;
+    }
+    let config = Arc::new(topic_config(broker, image, &topic.name));
+    for (index, placed) in create::logs(broker, topic, missing, &config) {
+        let epoch = topic.partitions[index as usize].leader_epoch;
+        let name = (Arc::clone(&topic.name), topic.id, index);
+        partitions[index as usize] = Some(partition(broker, name, placed, epoch, &config));
+    }
+    let (name, id) = (Arc::clone(&topic.name), topic.id);
+    let hosted = Arc::new(HostedTopic {
+        name,
+        id,
+        partitions,
+    });
+    broker.partitions.insert(Arc::clone(&hosted));
+    broker.coordinators.host(broker, &hosted);
+}
+
+/// Later, while its disk hangs: an older epoch than the partition's is none of its business then.
+fn lead(partition: &Arc<Partition>, epoch: LeaderEpoch) {
+    if partition.new_leader_epoch_soon(epoch).is_err() {
+        let later = Arc::clone(partition);
+        let work = move || later.new_leader_epoch(epoch);
+        partition.log_dir().errands.push(work);
+    }
 }
 
 /// A log that begins at 0, whatever an earlier partition of the name left in the checkpoints.
@@ -187,15 +174,40 @@ pub fn partition(
 }
 
 /// Its name, if it was here.
-fn delete_topic(broker: &Broker, id: TopicId) -> Option<String> {
+fn delete_topic(broker: &Arc<Broker>, id: TopicId) -> Option<String> {
     let topic = broker.partitions.remove(id)?;
     broker.coordinators.unhost(&topic.name);
-    for partition in topic.partitions.iter().flatten() {
-        partition.forget();
-        let name = TopicPartition::new(Arc::clone(&topic.name), partition.index);
-        remove_log(broker, &partition.log_dir(), &name);
+    let partitions: Vec<_> = topic.partitions.iter().flatten().cloned().collect();
+    partitions.iter().for_each(|partition| partition.retire());
+    for dir in broker.log_dirs.iter() {
+        let mut here = partitions.clone();
+        here.retain(|partition| partition.is_in(dir));
+        if !here.is_empty() {
+            let broker = Arc::clone(broker);
+            dir.errand(move || remove_logs(&broker, &here), drop);
+        }
     }
     Some(topic.name.to_string())
+}
+
+/// The coordinators of groups write, each to its own disk.
+fn forget_offsets(broker: &Arc<Broker>, topics: &[String], now: Instant) {
+    for dir in broker.log_dirs.iter() {
+        let (broker, place, topics) = (Arc::clone(broker), Arc::clone(dir), topics.to_vec());
+        let work = move || {
+            let coordinators = &broker.coordinators;
+            coordinators.topics_deleted(&broker, &place, &topics, now);
+        };
+        dir.errand(work, drop);
+    }
+}
+
+fn remove_logs(broker: &Broker, partitions: &[Arc<Partition>]) {
+    for partition in partitions {
+        partition.forget();
+        let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
+        remove_log(broker, &partition.log_dir(), &name);
+    }
 }
 
 /// In a failed directory it stays: the next start finds that it belongs to no topic.
@@ -232,16 +244,32 @@ pub fn set_aside(broker: &Broker, place: &LogDir, dir: &str) {
     }
 }
 
-fn configure_topic(broker: &Broker, image: &MetadataImage, name: &Arc<str>, now: Instant) {
+fn configure_topic(broker: &Arc<Broker>, image: &MetadataImage, name: &Arc<str>, now: Instant) {
     let Some(topic) = broker.partitions.topic(name) else {
         return;
     };
-    let config = Arc::new(topic_config(broker, image, name));
     for partition in topic.partitions.iter().flatten() {
-        let policy = flush_policy(&config, &broker.live_config());
-        let log = log_config(broker, &config);
-        let due = partition.set_config(Arc::clone(&config), log, policy, now);
-        broker.flush.arrange(partition, due);
+        let configured = configured(broker, image, name);
+        if let Ok(due) = partition.set_config_soon(configured, now) {
+            broker.flush.arrange(partition, due);
+            continue;
+        }
+        // When its disk goes on, with what is configured then.
+        let (broker, later) = (Arc::clone(broker), Arc::clone(partition));
+        partition.log_dir().errands.push(move || {
+            let configured = self::configured(&broker, &broker.metadata.image(), &later.topic);
+            let due = later.set_config(configured, broker.clock.now());
+            broker.flush.arrange(&later, due);
+        });
+    }
+}
+
+fn configured(broker: &Broker, image: &MetadataImage, name: &Arc<str>) -> Configured {
+    let topic = topic_config(broker, image, name);
+    Configured {
+        policy: flush_policy(&topic, &broker.live_config()),
+        log: log_config(broker, &topic),
+        topic: Arc::new(topic),
     }
 }
 
@@ -299,10 +327,7 @@ pub fn log_config(broker: &Broker, topic: &TopicConfig) -> LogConfig {
             config::Validation::Strict => Validation::Strict,
         },
         recompression: recompression(topic),
-        record_limits: RecordLimits {
-            plain_bytes: live.decompression_max_bytes,
-            ratio: live.decompression_max_ratio,
-        },
+        record_limits: live.record_limits,
         tail_budget: Arc::clone(&broker.tail_budget),
         ..LogConfig::default()
     }

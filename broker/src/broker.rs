@@ -171,6 +171,7 @@ impl Broker {
         let node_id = BrokerId(config.node_id);
         let live = live_config(&config, node_id, &seams.image);
         seams.log_dirs.limit_dirty(live.dirty_max_bytes);
+        seams.log_dirs.cordon(&live.cordoned_log_dirs);
         Broker {
             node_id,
             live: ArcSwap::from(live),
@@ -233,6 +234,7 @@ impl Broker {
     pub(crate) fn configure(&self, image: &MetadataImage) {
         let live = live_config(&self.config, self.node_id, image);
         self.log_dirs.limit_dirty(live.dirty_max_bytes);
+        self.log_dirs.cordon(&live.cordoned_log_dirs);
         self.live.store(live);
     }
 

@@ -1,14 +1,16 @@
 //! Compaction of logs: which one is next, and what becomes of those that cannot be compacted.
 //!
-//! One thread of low priority runs [`Cleaner::run`]. It looks at all logs of compacted topics and
-//! works on those that are due, the dirtiest first, and on those that an administrator asked for
+//! One thread of low priority for each log directory runs [`Cleaner::run`], so that a disk that
+//! hangs holds nobody else's logs. It looks at all logs of compacted topics there and works on
+//! those that are due, the dirtiest first, and on those that an administrator asked for
 //! before these. A log whose bytes contradict themselves is marked and left alone until somebody
 //! asks for it again; errors of the disk are tried again with the next look. Reading and writing
-//! is held to `log.cleaner.io.max.bytes.per.second`.
+//! is held to `log.cleaner.io.max.bytes.per.second`; of that and of the memory for keys each
+//! thread has an equal share.
 //! Deliberately absent: how a log is compacted (`ottla_storage`), threads and sleep (the caller's).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use rand::Rng;
 
 use crate::broker::Broker;
 use crate::flusher::Job;
+use crate::housekeeper::Scope;
 use crate::partition::{Partition, PartitionError};
 
 mod pace;
@@ -61,15 +64,16 @@ pub struct CleanerSample {
 #[derive(Debug, Default)]
 struct Counters {
     sample: Mutex<CleanerSample>,
-    max_dirty_percent: AtomicU64,
+    /// By log directory, or for all of them.
+    max_dirty_percent: Mutex<BTreeMap<Option<Arc<str>>, u64>>,
 }
 
 /// The state of compaction in one broker.
 #[derive(Default)]
 pub struct Cleaner {
     asked: Mutex<BTreeSet<Id>>,
-    /// A round is under way there.
-    at_work_on: Mutex<Option<Id>>,
+    /// Rounds are under way there.
+    at_work_on: Mutex<BTreeSet<Id>>,
     /// Logs that no round gets through, and why.
     uncleanable: Mutex<BTreeMap<Id, String>>,
     counters: Counters,
@@ -120,12 +124,12 @@ impl Cleaner {
         Ok(partitions.len())
     }
 
-    /// Looks at every log and compacts what is due; returns when to look again.
-    pub fn run(&self, broker: &Arc<Broker>, pause: Pause<'_>) -> Instant {
+    /// Looks at every log there and compacts what is due; returns when to look again.
+    pub fn run(&self, broker: &Arc<Broker>, scope: &Scope, pause: Pause<'_>) -> Instant {
         let config = broker.live_config();
         if config.log_cleaner_enable && config.log_cleaner_threads > 0 {
-            self.compact_asked(broker, pause);
-            for candidate in self.candidates(broker) {
+            self.compact_asked(broker, scope, pause);
+            for candidate in self.candidates(broker, scope) {
                 if self.is_stopping() {
                     break;
                 }
@@ -135,13 +139,8 @@ impl Cleaner {
         broker.clock.now() + Duration::from_millis(config.log_cleaner_backoff_ms)
     }
 
-    fn compact_asked(&self, broker: &Arc<Broker>, pause: Pause<'_>) {
-        let asked = std::mem::take(&mut *self.asked.lock());
-        for (topic, index) in asked {
-            let topic = broker.partitions.topic_by_id(topic);
-            let Some(partition) = topic.and_then(|topic| topic.partition(index).cloned()) else {
-                continue;
-            };
+    fn compact_asked(&self, broker: &Arc<Broker>, scope: &Scope, pause: Pause<'_>) {
+        for partition in self.take_asked(broker, scope) {
             self.uncleanable.lock().remove(&id(&partition));
             if let Err(error) = seal(broker, &partition) {
                 tracing::warn!(?partition, %error, "a log to be compacted could not be sealed");
@@ -150,13 +149,29 @@ impl Cleaner {
         }
     }
 
+    /// What was asked for here; what is gone is forgotten.
+    fn take_asked(&self, broker: &Broker, scope: &Scope) -> Vec<Arc<Partition>> {
+        let mut taken = Vec::new();
+        self.asked.lock().retain(|(topic, index)| {
+            let topic = broker.partitions.topic_by_id(*topic);
+            let partition = topic.and_then(|topic| topic.partition(*index).cloned());
+            let stays = partition.as_ref().is_some_and(|one| !scope.includes(one));
+            taken.extend(partition.filter(|_| !stays));
+            stays
+        });
+        taken
+    }
+
     /// Logs that are due, the dirtiest first.
-    fn candidates(&self, broker: &Broker) -> Vec<Candidate> {
+    fn candidates(&self, broker: &Broker, scope: &Scope) -> Vec<Candidate> {
         let now_ms = broker.clock.wall_ms();
         let (mut due, mut dirtiest) = (Vec::new(), 0.0f64);
         let mut hosted = BTreeSet::new();
         for partition in broker.partitions.all() {
             hosted.insert(id(&partition));
+            if !scope.includes(&partition) {
+                continue;
+            }
             let Some(cleanable) = self.look(&partition, now_ms) else {
                 continue;
             };
@@ -168,9 +183,9 @@ impl Cleaner {
         }
         self.uncleanable.lock().retain(|id, _| hosted.contains(id));
         let percent = (dirtiest * 100.0) as u64;
-        self.counters
-            .max_dirty_percent
-            .store(percent, Ordering::Relaxed);
+        let mut all = self.counters.max_dirty_percent.lock();
+        all.insert(scope.path(), percent);
+        drop(all);
         due.sort_by(|a, b| b.ratio.total_cmp(&a.ratio));
         due
     }
@@ -194,14 +209,14 @@ impl Cleaner {
     /// Rounds until nothing is dirty: more than one when the table of keys is too small.
     fn compact_fully(&self, broker: &Arc<Broker>, partition: &Arc<Partition>, pause: Pause<'_>) {
         // Before the look whether it is being moved: the mover looks the other way round.
-        *self.at_work_on.lock() = Some(id(partition));
+        self.at_work_on.lock().insert(id(partition));
         self.compact_rounds(broker, partition, pause);
-        *self.at_work_on.lock() = None;
+        self.at_work_on.lock().remove(&id(partition));
     }
 
     /// Whether a round is under way there. A move that began before sees none begin.
     pub fn is_at_work_on(&self, partition: &Partition) -> bool {
-        *self.at_work_on.lock() == Some(id(partition))
+        self.at_work_on.lock().contains(&id(partition))
     }
 
     fn compact_rounds(&self, broker: &Arc<Broker>, partition: &Arc<Partition>, pause: Pause<'_>) {
@@ -231,7 +246,7 @@ impl Cleaner {
         let config = broker.live_config();
         let topic = partition.config();
         let limits = CompactionLimits {
-            map_memory_bytes: config.log_cleaner_dedupe_buffer_size,
+            map_memory_bytes: config.log_cleaner_dedupe_buffer_size / threads(broker),
             map_load_factor: config.log_cleaner_io_buffer_load_factor,
             // One for reading and one for writing.
             io_buffer_bytes: config.log_cleaner_io_buffer_size / 2,
@@ -240,7 +255,8 @@ impl Cleaner {
             hash_key: broker.rng.lock().random(),
         };
         let began = broker.clock.now();
-        let mut throttle = Throttle::new(config.log_cleaner_io_max_bytes_per_second, began);
+        let share = config.log_cleaner_io_max_bytes_per_second / threads(broker) as f64;
+        let mut throttle = Throttle::new(share, began);
         let mut pace = |bytes| {
             let wait = throttle.passed(bytes, broker.clock.now());
             (wait.is_zero() || pause(wait)) && !self.is_stopping()
@@ -308,13 +324,23 @@ impl Cleaner {
         self.uncleanable.lock().clone()
     }
 
+    fn max_dirty_percent(&self) -> u64 {
+        let all = self.counters.max_dirty_percent.lock();
+        all.values().copied().max().unwrap_or(0)
+    }
+
     pub fn sample(&self) -> CleanerSample {
         CleanerSample {
             uncleanable: self.uncleanable.lock().len() as u64,
-            max_dirty_percent: self.counters.max_dirty_percent.load(Ordering::Relaxed),
+            max_dirty_percent: self.max_dirty_percent(),
             ..*self.counters.sample.lock()
         }
     }
+}
+
+/// Those that share what the configuration allows.
+fn threads(broker: &Broker) -> usize {
+    broker.log_dirs.iter().len().max(1)
 }
 
 fn id(partition: &Partition) -> Id {

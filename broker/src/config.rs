@@ -10,6 +10,7 @@
 pub mod alter;
 mod build;
 pub mod check;
+pub mod cordon;
 pub mod describe;
 pub mod document;
 pub mod group;
@@ -37,6 +38,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ottla_coordinator::GroupLimits;
+use ottla_protocol::record::RecordLimits;
 
 use crate::log_dirs::Marks;
 
@@ -72,6 +74,8 @@ pub struct Config {
     pub controller_listeners: Vec<Listener>,
     pub http_listeners: Vec<HttpListener>,
     pub log_dirs: Vec<PathBuf>,
+    /// Those of `log_dirs` that get no new partitions; `*`: all.
+    pub cordoned_log_dirs: Vec<String>,
     /// Of all moves between log directories.
     pub alter_log_dirs_bytes_per_second: u64,
     /// Free bytes of a disk below which something happens.
@@ -139,10 +143,8 @@ pub struct Config {
     pub max_open_files: usize,
     /// What may wait for the disk of one log directory before producers are slowed.
     pub dirty_max_bytes: u64,
-    /// How far any batch may expand when its records are opened.
-    pub decompression_max_bytes: u64,
-    /// How far a larger batch may, per byte of it.
-    pub decompression_max_ratio: u64,
+    /// `ottla.decompression.max.bytes` and `.ratio`: how far a batch may expand.
+    pub record_limits: RecordLimits,
     /// How long a write of durability class `interval` may stay unflushed.
     pub durability_interval_ms: u64,
     /// Sealed data is read again once in so long; `None`: never.
@@ -224,6 +226,7 @@ impl Config {
             controller_listeners: Vec::new(),
             http_listeners: Vec::new(),
             log_dirs: Vec::new(),
+            cordoned_log_dirs: Vec::new(),
             alter_log_dirs_bytes_per_second: u64::MAX,
             disk_marks: Marks::default(),
             metadata_log_dir: None,
@@ -271,8 +274,7 @@ impl Config {
             tail_memory_bytes: 0,
             max_open_files: 0,
             dirty_max_bytes: 0,
-            decompression_max_bytes: 0,
-            decompression_max_ratio: 0,
+            record_limits: RecordLimits::default(),
             durability_interval_ms: 0,
             scrub_interval: None,
             scrub_max_bytes_per_second: 0.0,

@@ -35,6 +35,7 @@ use uuid::Builder;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::log_dirs::LogDir;
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
 pub use gather::Committed;
@@ -44,6 +45,9 @@ use journal::LogJournal;
 use load::Loaded;
 pub use parked::{Ends, Slot, await_answer, when_committed};
 use topics::ImageTopics;
+
+/// Timers of a coordinator whose disk hangs are looked at again then.
+const HUNG_AGAIN_MS: i64 = 1_000;
 
 /// The topic whose partitions are the coordinators' logs.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -200,7 +204,11 @@ impl Coordinators {
         }
         let index = partition_of(group, partitions);
         let shard = self.shards.read().get(&index).cloned();
-        shard.ok_or(ErrorCode::NOT_COORDINATOR)
+        let shard = shard.ok_or(ErrorCode::NOT_COORDINATOR)?;
+        match shard.answers() {
+            true => Ok(shard),
+            false => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        }
     }
 
     pub fn all(&self) -> Vec<Arc<Shard>> {
@@ -359,6 +367,10 @@ impl Coordinators {
         }
         *self.alarm_ms.lock() = i64::MAX;
         for shard in self.all() {
+            if !shard.answers() {
+                self.expect(Some(now_ms + HUNG_AGAIN_MS));
+                continue;
+            }
             let due = self.read(&shard, GroupCoordinator::next_deadline_ms).result;
             if due.is_some_and(|due_ms| due_ms <= now_ms) {
                 self.turn(broker, &shard, now, |machine, turn| machine.tick(turn));
@@ -422,13 +434,39 @@ impl Coordinators {
             .collect()
     }
 
-    /// Offsets of deleted topics are dropped, so that a new topic of the name starts anew.
-    pub fn topics_deleted(&self, broker: &Broker, topics: &[String], now: Instant) {
-        for shard in self.all() {
+    /// Offsets of deleted topics are dropped by the coordinators whose logs are in `place`, so that
+    /// a new topic of the name starts anew.
+    pub fn topics_deleted(
+        &self,
+        broker: &Broker,
+        place: &Arc<LogDir>,
+        topics: &[String],
+        now: Instant,
+    ) {
+        let here = |shard: &Arc<Shard>| shard.partition.is_in(place);
+        for shard in self.all().into_iter().filter(here) {
             self.turn(broker, &shard, now, |machine, turn| {
                 machine.topics_deleted(turn, topics);
             });
         }
+    }
+}
+
+impl Shard {
+    /// Whether its partition is still here, as far as anybody can say now.
+    fn is_open(&self) -> bool {
+        let inner = self
+            .partition
+            .log_dir()
+            .lock(&self.inner)
+            .map(|inner| inner.open);
+        inner.unwrap_or(true)
+    }
+
+    /// False while it waits for a disk that hangs: then nobody else is to wait for it.
+    pub fn answers(&self) -> bool {
+        let dir = self.partition.log_dir();
+        !dir.hang.is_bounded() || (!dir.hang.hangs() && dir.lock(&self.inner).is_some())
     }
 }
 

@@ -77,6 +77,7 @@ impl ToErrorCode for NoRoom {
     fn error_code(&self) -> ErrorCode {
         match self {
             NoRoom::Full { .. } | NoRoom::ReadOnly { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+            NoRoom::Cordoned => ErrorCode::INVALID_REPLICATION_FACTOR,
         }
     }
 }
@@ -191,7 +192,8 @@ impl ToErrorCode for AlterError {
             AlterError::ReadOnly { .. }
             | AlterError::NotADefault { .. }
             | AlterError::NullValue { .. }
-            | AlterError::DuplicateKey { .. } => ErrorCode::INVALID_REQUEST,
+            | AlterError::DuplicateKey { .. }
+            | AlterError::Cordon(_) => ErrorCode::INVALID_REQUEST,
         }
     }
 }

@@ -55,12 +55,26 @@ impl Scope {
         }
     }
 
+    /// Of the one directory.
+    pub fn path(&self) -> Option<Arc<str>> {
+        match self {
+            Scope::All => None,
+            Scope::One(dir) => Some(Arc::clone(&dir.path)),
+        }
+    }
+
+    /// Whether a partition is in one of them.
+    pub fn includes(&self, partition: &Partition) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::One(dir) => partition.is_in(dir),
+        }
+    }
+
     /// The partitions in them; those of other directories are not touched.
     pub fn partitions(&self, broker: &Broker) -> Vec<Arc<Partition>> {
         let mut partitions = broker.partitions.all();
-        if let Scope::One(dir) = self {
-            partitions.retain(|partition| partition.is_in(dir));
-        }
+        partitions.retain(|partition| self.includes(partition));
         partitions
     }
 }

@@ -6,6 +6,7 @@
 //! offline is `crate::failures`. A new partition goes where the fewest are, as in Kafka.
 //! Deliberately absent: files (`ottla_storage`), opening directories (`crate::start`).
 
+mod errands;
 mod hang;
 mod space;
 
@@ -19,7 +20,9 @@ use ottla_storage::disk::{AbsentDisk, Disk};
 use ottla_storage::layout::DirectoryId;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::config::cordon::ALL;
 use crate::dirty::DirtyBudget;
+use errands::Errands;
 use hang::{Hang, Inside};
 use space::Space;
 pub use space::{Marks, NoRoom, Room};
@@ -43,8 +46,11 @@ pub struct LogDir {
     /// Somebody looks whether it works.
     under_examination: AtomicBool,
     has_metadata: AtomicBool,
+    /// It gets no new partitions.
+    cordoned: AtomicBool,
     pub space: Space,
     pub hang: Hang,
+    pub errands: Errands,
 }
 
 /// What there is to do about a directory.
@@ -72,8 +78,10 @@ impl LogDir {
             on_trouble: OnceLock::new(),
             under_examination: AtomicBool::new(false),
             has_metadata: AtomicBool::new(false),
+            cordoned: AtomicBool::new(false),
             space: Space::default(),
             hang: Hang::default(),
+            errands: Errands::default(),
         }
     }
 
@@ -154,6 +162,20 @@ impl LogDir {
         guard
     }
 
+    /// Has `work` done by a thread of the directory, and waits for it; `None`: its disk hangs, and
+    /// `late` gets the result when that is over.
+    pub fn errand<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        late: impl FnOnce(T) + Send + 'static,
+    ) -> Option<T> {
+        let result = self.errands.send(work, late, self.hang.hangs());
+        if result.is_none() {
+            self.found_hanging();
+        }
+        result
+    }
+
     fn found_hanging(&self) {
         if self.hang.begins() {
             tracing::error!(
@@ -202,6 +224,10 @@ impl LogDir {
 
     pub fn has_metadata(&self) -> bool {
         self.has_metadata.load(Ordering::Acquire)
+    }
+
+    pub fn is_cordoned(&self) -> bool {
+        self.cordoned.load(Ordering::Acquire)
     }
 
     /// A log here could not be closed: the next start must check the directory's logs.
@@ -309,6 +335,14 @@ impl LogDirs {
         self.dirs.iter().for_each(|dir| dir.dirty.set_limit(bytes));
     }
 
+    /// Cordons these, as `cordoned.log.dirs` names them, and no others.
+    pub fn cordon(&self, named: &[String]) {
+        for dir in &self.dirs {
+            let cordoned = named.iter().any(|name| name == ALL || **name == *dir.path);
+            dir.cordoned.store(cordoned, Ordering::Release);
+        }
+    }
+
     /// The place of a directory in the configuration.
     pub fn number_of(&self, dir: &LogDir) -> Option<usize> {
         self.dirs
@@ -332,18 +366,37 @@ impl LogDirs {
     }
 
     /// Where the next partition goes: the directory with the fewest, the first of several such;
-    /// one whose disk answers and has room, if there is one. `None`: no directory works.
+    /// one whose disk answers and has room, if there is one, and one that is not cordoned, if there
+    /// is one (a topic whose creator says which brokers host it gets a place anyway, as in Kafka).
+    /// `None`: no directory works.
     pub fn place(&self) -> Option<Seat> {
         let _placing = self.placing.lock();
         let no_room = |dir: &LogDir| !dir.space.room().takes_records();
-        let by_need = |dir: &&Arc<LogDir>| (dir.hang.hangs(), no_room(dir), dir.replicas());
+        let by_need = |dir: &&Arc<LogDir>| {
+            let (cordoned, hangs) = (dir.is_cordoned(), dir.hang.hangs());
+            (cordoned, hangs, no_room(dir), dir.replicas())
+        };
         Some(self.online().min_by_key(by_need)?.seat())
     }
 
-    /// Whether a topic may be created: some directory has room for its records.
+    /// Whether there is a place to be found for partitions: all directories that work are cordoned
+    /// otherwise.
+    pub fn takes_more(&self) -> Result<(), NoRoom> {
+        let mut cordoned = self.online().map(|dir| dir.is_cordoned()).peekable();
+        match cordoned.peek().is_some() && cordoned.all(|is| is) {
+            true => Err(NoRoom::Cordoned),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a topic may be created: some directory that may get it has room for its records.
     pub fn room_for_more(&self) -> Result<(), NoRoom> {
         let mut refused = None;
-        for dir in self.online() {
+        let all_cordoned = self.takes_more().is_err();
+        for dir in self
+            .online()
+            .filter(|dir| all_cordoned || !dir.is_cordoned())
+        {
             match dir.admit(0) {
                 Ok(()) => return Ok(()),
                 Err(no_room) => refused = refused.or(Some(no_room)),
@@ -388,6 +441,38 @@ mod tests {
         assert_eq!(counts(), [3, 3, 2], "0 to 2, then the first of two equals");
         drop(seats);
         assert_eq!(counts(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_cordoned_directory_gets_nothing_while_another_is_not() {
+        let dirs = dirs(2);
+        let cordon = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            dirs.cordon(&names);
+        };
+        let place = || dirs.place().unwrap().path.to_string();
+        cordon(&["/data0"]);
+        let seats: Vec<Seat> = (0..3).map(|_| dirs.place().unwrap()).collect();
+        assert!(seats.iter().all(|seat| *seat.path == *"/data1"));
+        assert_eq!(dirs.takes_more(), Ok(()));
+        // Cordoned weighs more than full.
+        let second = dirs.by_path("/data1").unwrap();
+        second.report("a write", &Errno::ROFS.into());
+        assert_eq!(place(), "/data1");
+        assert!(dirs.room_for_more().is_err());
+        for all in [&["*"][..], &["/data1", "/data0"]] {
+            cordon(all);
+            assert_eq!(dirs.takes_more(), Err(NoRoom::Cordoned));
+            assert_eq!(dirs.room_for_more(), Ok(()), "for whoever names a broker");
+            assert_eq!(place(), "/data0");
+        }
+        cordon(&[]);
+        assert_eq!((dirs.takes_more(), place()), (Ok(()), "/data0".to_owned()));
+        cordon(&["/data1"]);
+        dirs.by_path("/data0")
+            .unwrap()
+            .fail("it is gone".to_owned());
+        assert_eq!(dirs.takes_more(), Err(NoRoom::Cordoned));
     }
 
     #[test]

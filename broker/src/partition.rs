@@ -83,6 +83,13 @@ pub struct CheckpointMarks {
     pub compacted_to: Offset,
 }
 
+/// What a topic's configuration says to one of its partitions.
+pub struct Configured {
+    pub topic: Arc<TopicConfig>,
+    pub log: LogConfig,
+    pub policy: FlushPolicy,
+}
+
 /// One partition of a topic, hosted and led by this broker.
 pub struct Partition {
     pub topic: Arc<str>,
@@ -339,16 +346,26 @@ impl Partition {
 
     /// A new leadership of this broker begins at the log end.
     pub fn new_leader_epoch(&self, epoch: LeaderEpoch) {
-        self.with(|inner, effects| {
-            if !inner.state.lead(epoch) {
-                return;
-            }
-            if let Ok(log) = inner.log_mut() {
-                log.assign_leader_epoch(epoch);
-            }
-            self.changed();
-            self.fire_fetches(effects);
-        });
+        self.with(|inner, effects| self.lead_from(inner, epoch, effects));
+    }
+
+    /// The same, refused while a disk hangs.
+    pub fn new_leader_epoch_soon(&self, epoch: LeaderEpoch) -> Result<(), PartitionError> {
+        self.with_soon(|inner, effects| {
+            self.lead_from(inner, epoch, effects);
+            Ok(())
+        })
+    }
+
+    fn lead_from(&self, inner: &mut Inner, epoch: LeaderEpoch, effects: &mut Effects) {
+        if !inner.state.lead(epoch) {
+            return;
+        }
+        if let Ok(log) = inner.log_mut() {
+            log.assign_leader_epoch(epoch);
+        }
+        self.changed();
+        self.fire_fetches(effects);
     }
 
     /// The directory it is in. Takes no lock, like [`Partition::is_in`].
@@ -361,28 +378,39 @@ impl Partition {
     }
 
     /// A changed configuration takes effect with the next append. Returns what to arrange.
-    pub fn set_config(
+    pub fn set_config(&self, configured: Configured, now: Instant) -> FlushDue {
+        self.with(|inner, effects| self.configure(inner, configured, now, effects))
+    }
+
+    /// The same, refused while a disk hangs.
+    pub fn set_config_soon(
         &self,
-        config: Arc<TopicConfig>,
-        log_config: LogConfig,
-        policy: FlushPolicy,
+        configured: Configured,
         now: Instant,
+    ) -> Result<FlushDue, PartitionError> {
+        self.with_soon(|inner, effects| Ok(self.configure(inner, configured, now, effects)))
+    }
+
+    fn configure(
+        &self,
+        inner: &mut Inner,
+        Configured { topic, log, policy }: Configured,
+        now: Instant,
+        effects: &mut Effects,
     ) -> FlushDue {
-        self.with(|inner, effects| {
-            self.config.store(Arc::clone(&config));
-            inner.config = config;
-            let Ok(log) = inner.log_mut() else {
-                return FlushDue::No;
-            };
-            let work = log_config.record_work().map(Arc::new);
-            let opens_records = work.is_some();
-            self.record_work.store(work);
-            self.opens_records.store(opens_records, Ordering::Release);
-            log.set_config(log_config);
-            let (readable, due) = inner.state.set_policy(policy, now);
-            self.became_readable(inner, readable, effects);
-            due
-        })
+        self.config.store(Arc::clone(&topic));
+        inner.config = topic;
+        let Ok(open) = inner.log_mut() else {
+            return FlushDue::No;
+        };
+        let work = log.record_work().map(Arc::new);
+        let opens_records = work.is_some();
+        self.record_work.store(work);
+        self.opens_records.store(opens_records, Ordering::Release);
+        open.set_config(log);
+        let (readable, due) = inner.state.set_policy(policy, now);
+        self.became_readable(inner, readable, effects);
+        due
     }
 
     pub fn is_in(&self, dir: &Arc<LogDir>) -> bool {
@@ -456,6 +484,15 @@ impl Partition {
                 self.leave(inner, LogSlot::Offline, effects);
             }
         });
+    }
+
+    /// The topic is being deleted: from now on nobody finds it hosted. Waits for nothing.
+    pub fn retire(&self) {
+        self.hosted.store(false, Ordering::Release);
+        self.changed();
+        let mut effects = Effects::default();
+        self.fire_fetches(&mut effects);
+        effects.carry_out();
     }
 
     /// The topic is deleted: everybody who waits is told, the files are the caller's.

@@ -1,10 +1,11 @@
 //! Reads all sealed data again, slowly, so that a disk that forgets is noticed before somebody
 //! needs what it forgot.
 //!
-//! One thread of low priority runs [`Scrubber::run`]. A pass goes through every sealed segment of
-//! every log and is spread over most of `ottla.scrub.interval.ms`, within
-//! `ottla.scrub.max.bytes.per.second`. It begins at a log that chance picks, so that a broker that
-//! is often restarted gets around, too. What is damaged is told once, with file and position,
+//! One thread of low priority for each log directory runs [`Scrubber::run`], so that a disk that
+//! hangs holds nobody else. A pass goes through every sealed segment of every log there and is
+//! spread over most of `ottla.scrub.interval.ms`, within `ottla.scrub.max.bytes.per.second`, of
+//! which each thread has an equal share. It begins at a log that chance picks, so that a broker
+//! that is often restarted gets around, too. What is damaged is told once, with file and position,
 //! counted, and shown by `/health`; readers are served around it (`ottla_storage::log`). A log in
 //! which a client's read met damage is looked at without waiting for its turn.
 //! Deliberately absent: how a segment is read, repair, threads and sleep (the caller's).
@@ -22,6 +23,7 @@ use rand::Rng;
 
 use crate::broker::Broker;
 use crate::cleaner::{Pause, Throttle};
+use crate::housekeeper::Scope;
 use crate::partition::Partition;
 
 /// A pass takes so much of its interval; the rest is for what is written meanwhile.
@@ -48,7 +50,8 @@ pub struct ScrubSample {
 #[derive(Default)]
 pub struct Scrubber {
     counters: Mutex<ScrubSample>,
-    next_pass: Mutex<Option<Instant>>,
+    /// By log directory, or for all of them.
+    next_pass: Mutex<BTreeMap<Option<Arc<str>>, Instant>>,
     /// What was found, by log: told by `/health` until the log's files are replaced.
     damaged: Mutex<BTreeMap<(TopicId, i32), Vec<DamagedPlace>>>,
     stopping: AtomicBool,
@@ -65,8 +68,14 @@ impl Scrubber {
     }
 
     /// A pass if one is due; returns when to look again.
-    pub fn run(&self, broker: &Arc<Broker>, now: Instant, pause: Pause<'_>) -> Instant {
-        self.look_at_suspects(broker, pause);
+    pub fn run(
+        &self,
+        broker: &Arc<Broker>,
+        scope: &Scope,
+        now: Instant,
+        pause: Pause<'_>,
+    ) -> Instant {
+        self.look_at_suspects(broker, scope, pause);
         let config = broker.live_config();
         let Some(interval) = config.scrub_interval else {
             return now + LOOK_AGAIN;
@@ -74,22 +83,22 @@ impl Scrubber {
         let due = *self
             .next_pass
             .lock()
-            .get_or_insert(now + FIRST_PASS_AFTER.min(interval));
+            .entry(scope.path())
+            .or_insert_with(|| now + FIRST_PASS_AFTER.min(interval));
         if due > now {
             return due.min(now + LOOK_AGAIN);
         }
-        if self.pass(broker, interval, pause) {
+        if self.pass(broker, scope, interval, pause) {
             self.counters.lock().passes += 1;
-            *self.next_pass.lock() = Some(now + interval);
+            self.next_pass.lock().insert(scope.path(), now + interval);
         }
         now + Duration::from_secs(1)
     }
 
     /// Logs in which a client met damage: readers are served around it once its end is known.
-    fn look_at_suspects(&self, broker: &Arc<Broker>, pause: Pause<'_>) {
-        let most = broker.live_config().scrub_max_bytes_per_second;
-        let mut throttle = Throttle::new(most, broker.clock.now());
-        for partition in broker.partitions.all() {
+    fn look_at_suspects(&self, broker: &Arc<Broker>, scope: &Scope, pause: Pause<'_>) {
+        let mut throttle = Throttle::new(rate_max(broker), broker.clock.now());
+        for partition in scope.partitions(broker) {
             if partition.take_suspicion() {
                 let mut pace = |bytes| {
                     let wait = throttle.passed(bytes, broker.clock.now());
@@ -101,9 +110,15 @@ impl Scrubber {
     }
 
     /// Reads everything that is sealed; false when it was ended before.
-    fn pass(&self, broker: &Arc<Broker>, interval: Duration, pause: Pause<'_>) -> bool {
-        let mut partitions = broker.partitions.all();
-        self.forget_gone(&partitions);
+    fn pass(
+        &self,
+        broker: &Arc<Broker>,
+        scope: &Scope,
+        interval: Duration,
+        pause: Pause<'_>,
+    ) -> bool {
+        self.forget_gone(&broker.partitions.all());
+        let mut partitions = scope.partitions(broker);
         if partitions.is_empty() {
             return true;
         }
@@ -114,8 +129,7 @@ impl Scrubber {
             .map(|partition| partition.size_bytes())
             .sum();
         let spread = bytes as f64 / (interval.as_secs_f64() * PASS_SHARE).max(1.0);
-        let most = broker.live_config().scrub_max_bytes_per_second;
-        let rate = spread.max(SLOWEST_BYTES_PER_SECOND).min(most);
+        let rate = spread.max(SLOWEST_BYTES_PER_SECOND).min(rate_max(broker));
         let mut throttle = Throttle::new(rate, broker.clock.now());
         let mut pace = |bytes| {
             let wait = throttle.passed(bytes, broker.clock.now());
@@ -210,6 +224,12 @@ impl Scrubber {
     pub fn sample(&self) -> ScrubSample {
         *self.counters.lock()
     }
+}
+
+/// A directory's share.
+fn rate_max(broker: &Broker) -> f64 {
+    let dirs = broker.log_dirs.iter().len().max(1);
+    broker.live_config().scrub_max_bytes_per_second / dirs as f64
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use crate::config::{Config, Listener, ListenerName, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
 use crate::housekeeper::{Housekeeper, Scope, StopError};
 use crate::http::{HttpBindError, HttpState, Limits, Phase, Readiness};
+use crate::log_dirs::LogDir;
 use crate::metrics::Metrics;
 use crate::net::{self, Admission, BindError, Bound};
 use crate::observe::{GroupsOf, observe};
@@ -392,6 +393,17 @@ fn in_parallel(helpers: usize, work: impl Fn() + Sync) {
     });
 }
 
+/// What looks after all logs does so in each directory for itself.
+fn scopes(broker: &Broker, name: &str) -> Vec<(String, Scope)> {
+    let dirs = broker.log_dirs.iter().enumerate();
+    match broker.log_dirs.are_several() {
+        true => dirs
+            .map(|(n, dir)| (format!("{name}-{n}"), Scope::One(Arc::clone(dir))))
+            .collect(),
+        false => vec![(name.to_owned(), Scope::All)],
+    }
+}
+
 struct Crews {
     controller: Crew,
     groups: Crew,
@@ -399,10 +411,13 @@ struct Crews {
     /// One per log directory, and one for what belongs to none.
     flushers: Vec<Crew>,
     openers: Crew,
+    /// One per log directory, with several.
+    errands: Vec<Crew>,
     /// One per log directory.
     write_back: Vec<Crew>,
     housekeeper: Crew,
-    cleaner: Crew,
+    /// One per log directory.
+    cleaners: Vec<Crew>,
     mover: Crew,
     scrubber: Crew,
 }
@@ -416,6 +431,7 @@ impl Crews {
         let flushers = flushers(broker)?;
         let openers = openers(broker)?;
         let write_back = write_back(broker)?;
+        let errands = errands(broker)?;
         let controller = controller(broker, driver, failed)?;
         Ok(Crews {
             controller,
@@ -423,9 +439,10 @@ impl Crews {
             images: Crew::new(),
             flushers,
             openers,
+            errands,
             write_back,
             housekeeper: Crew::new(),
-            cleaner: Crew::new(),
+            cleaners: Vec::new(),
             mover: Crew::new(),
             scrubber: Crew::new(),
         })
@@ -435,6 +452,8 @@ impl Crews {
     fn stop(&mut self, until: Instant) {
         let flushers = self.flushers.iter_mut().map(|crew| ("flush", crew));
         let write_back = self.write_back.iter_mut().map(|crew| ("write-back", crew));
+        let errands = self.errands.iter_mut().map(|crew| ("errands", crew));
+        let cleaners = self.cleaners.iter_mut().map(|crew| ("cleaner", crew));
         let first = [
             ("groups", &mut self.groups),
             ("controller", &mut self.controller),
@@ -443,12 +462,15 @@ impl Crews {
         let last = [
             ("housekeeper", &mut self.housekeeper),
             ("images", &mut self.images),
-            ("cleaner", &mut self.cleaner),
             ("mover", &mut self.mover),
             ("scrubber", &mut self.scrubber),
         ];
-        let all = first.into_iter().chain(write_back).chain(flushers);
-        for (name, crew) in all.chain(last) {
+        let all = first
+            .into_iter()
+            .chain(errands)
+            .chain(write_back)
+            .chain(flushers);
+        for (name, crew) in all.chain(last).chain(cleaners) {
             if !crew.stop_until(until) {
                 tracing::error!(
                     threads = name,
@@ -462,7 +484,7 @@ impl Crews {
     fn after_recovery(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
         self.housekeeper(broker)?;
         self.images(broker)?;
-        self.cleaner(broker)?;
+        self.cleaners(broker)?;
         self.mover(broker)?;
         self.scrubber(broker)?;
         self.groups(broker)
@@ -495,21 +517,26 @@ impl Crews {
     }
 
     /// Compaction, out of everybody's way: it gets what time the other threads leave.
-    fn cleaner(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
-        let bell = self.cleaner.bell();
-        broker.cleaner.on_request(move || bell.ring());
-        let broker = Arc::clone(broker);
-        let mut began = false;
-        let work = move || {
-            if !std::mem::replace(&mut began, true) {
-                threads::lower_priority();
-            }
-            let mut pause = |wait| threads::pause(wait, || broker.cleaner.is_stopping());
-            Some(broker.cleaner.run(&broker, &mut pause))
-        };
-        self.cleaner
-            .add("cleaner", work)
-            .map_err(StartError::Threads)
+    fn cleaners(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        for (name, scope) in scopes(broker, "cleaner") {
+            let mut crew = Crew::new();
+            let broker = Arc::clone(broker);
+            let mut began = false;
+            let work = move || {
+                if !std::mem::replace(&mut began, true) {
+                    threads::lower_priority();
+                }
+                let mut pause = |wait| threads::pause(wait, || broker.cleaner.is_stopping());
+                Some(broker.cleaner.run(&broker, &scope, &mut pause))
+            };
+            crew.add(&name, work).map_err(StartError::Threads)?;
+            self.cleaners.push(crew);
+        }
+        let bells: Vec<_> = self.cleaners.iter().map(Crew::bell).collect();
+        broker
+            .cleaner
+            .on_request(move || bells.iter().for_each(|bell| bell.ring()));
+        Ok(())
     }
 
     /// Moves of partitions between directories; asleep without any.
@@ -529,19 +556,22 @@ impl Crews {
 
     /// Reads old data again; nobody waits for it.
     fn scrubber(&mut self, broker: &Arc<Broker>) -> Result<(), StartError> {
-        let broker = Arc::clone(broker);
-        let mut began = false;
-        let work = move || {
-            if !std::mem::replace(&mut began, true) {
-                threads::lower_priority();
-            }
-            let mut pause = |wait| threads::pause(wait, || broker.scrubber.is_stopping());
-            let now = broker.clock.now();
-            Some(broker.scrubber.run(&broker, now, &mut pause))
-        };
-        self.scrubber
-            .add("scrubber", work)
-            .map_err(StartError::Threads)
+        for (name, scope) in scopes(broker, "scrubber") {
+            let broker = Arc::clone(broker);
+            let mut began = false;
+            let work = move || {
+                if !std::mem::replace(&mut began, true) {
+                    threads::lower_priority();
+                }
+                let mut pause = |wait| threads::pause(wait, || broker.scrubber.is_stopping());
+                let now = broker.clock.now();
+                Some(broker.scrubber.run(&broker, &scope, now, &mut pause))
+            };
+            self.scrubber
+                .add(&name, work)
+                .map_err(StartError::Threads)?;
+        }
+        Ok(())
     }
 
     /// One for each log directory.
@@ -666,6 +696,27 @@ fn write_back(broker: &Arc<Broker>) -> Result<Vec<Crew>, StartError> {
         Ok(crew)
     };
     (0..broker.log_dirs.iter().len()).map(crew).collect()
+}
+
+/// One per directory, for what the controller's thread wants of its disk; with one directory that
+/// thread does it itself.
+fn errands(broker: &Arc<Broker>) -> Result<Vec<Crew>, StartError> {
+    let crew = |(n, dir): (usize, &Arc<LogDir>)| {
+        let mut crew = Crew::new();
+        let bell = crew.bell();
+        dir.errands.on_push(move || bell.ring());
+        let (broker, dir) = (Arc::clone(broker), Arc::clone(dir));
+        let work = move || {
+            while dir.errands.run_one() {}
+            Some(broker.clock.now() + LONG)
+        };
+        crew.add(&format!("errands-{n}"), work)
+            .map_err(StartError::Threads)?;
+        Ok(crew)
+    };
+    let dirs = broker.log_dirs.iter().enumerate();
+    let dirs = dirs.filter(|_| broker.log_dirs.are_several());
+    dirs.map(crew).collect()
 }
 
 /// The runtime's threads for what blocks carry them out, as they read cold ranges for sockets.

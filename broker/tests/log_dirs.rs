@@ -20,6 +20,8 @@ use ottla_storage::layout::LayoutError;
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "log_dirs/cordon.rs"]
+mod cordon;
 
 use client::Client;
 
@@ -329,15 +331,17 @@ fn move_to(client: &mut Client, partition: i32, dir: &Path) -> i16 {
     client.call(2, &request).results[0].partitions[0].error_code
 }
 
-/// Waits until a directory has the partition and no copy is on its way.
+/// Waits until a directory has the partition of t and no copy is on its way.
 fn wait_until_in(client: &mut Client, name: &str, partition: i32) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let response = described(client);
         let mut places = Vec::new();
         for dir in &response.results {
-            let here = dir.topics.iter().flat_map(|topic| &topic.partitions);
-            let here = here.filter(|one| one.partition_index == partition);
+            let here = dir.topics.iter().filter(|topic| &*topic.name.0 == "t");
+            let here = here
+                .flat_map(|topic| &topic.partitions)
+                .filter(|one| one.partition_index == partition);
             let file_name = Path::new(&*dir.log_dir).file_name().unwrap();
             let file_name = file_name.to_str().unwrap().to_owned();
             places.extend(here.map(|one| (file_name.clone(), one.is_future_key)));

@@ -51,6 +51,19 @@ pub fn assert_serves(bootstrap: &str, topic: &str) -> Result<()> {
     Ok(())
 }
 
+/// After a crowd has left there is room for newcomers again, soon.
+pub fn assert_serves_again(broker: &mut Broker, topic: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(error) = assert_serves(broker.bootstrap(), topic) {
+        ensure!(
+            Instant::now() < deadline,
+            "no recovery after the crowd left: {error:#}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    broker.assert_alive()
+}
+
 /// A well-behaved connection that goes on all the time; counts its answers and their time.
 fn neighbour(bootstrap: &str, stop: &AtomicBool, answers: &AtomicU64) -> Result<Latencies> {
     let mut raw = Raw::connect(bootstrap)?;

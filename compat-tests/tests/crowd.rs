@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ottla_compat_tests::broker::{Broker, resident_bytes};
 use ottla_compat_tests::rust_client as client;
 use ottla_compat_tests::wire::{self, Raw};
-use ottla_compat_tests::witness::{assert_serves, unharmed};
+use ottla_compat_tests::witness::{assert_serves, assert_serves_again, unharmed};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -131,20 +131,7 @@ fn a_crowd_of_silent_and_slow_connections_leaves_the_others_alone() -> Result<()
         latencies.percentile(50) < Duration::from_millis(100),
         "others had to wait: {latencies}"
     );
-    expect_recovery(&mut broker, "t")
-}
-
-/// After a crowd has left there is room for newcomers again, soon.
-fn expect_recovery(broker: &mut Broker, topic: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while let Err(error) = assert_serves(broker.bootstrap(), topic) {
-        ensure!(
-            Instant::now() < deadline,
-            "no recovery after the crowd left: {error:#}"
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    broker.assert_alive()
+    assert_serves_again(&mut broker, "t")
 }
 
 #[test]
@@ -176,7 +163,7 @@ fn at_the_descriptor_limit_the_broker_waits_and_recovers() -> Result<()> {
     broker.assert_alive()?;
     produce_everywhere("in the crowd")?;
     drop(crowd);
-    expect_recovery(&mut broker, "t")
+    assert_serves_again(&mut broker, "t")
 }
 
 /// The time until the broker ends the connection, whatever it sends before.

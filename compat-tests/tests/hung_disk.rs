@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ottla_compat_tests::broker::{Broker, Settings};
+use ottla_compat_tests::group_wire::{self, Who};
 use ottla_compat_tests::power::{self, Disk};
 use ottla_compat_tests::rust_client::{self as client, Producer};
 use ottla_compat_tests::wire::{self, Raw};
@@ -160,6 +161,27 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Somebody who creates topics, uses them and deletes them.
+    fn admin(&self) -> Result<()> {
+        let bootstrap = self.broker.bootstrap();
+        let mut connection = Raw::connect(bootstrap)?;
+        for round in 0.. {
+            if !self.running() {
+                break;
+            }
+            let topic = format!("new-{round}");
+            let create = || client::create_topic(bootstrap, &topic, 2, &[]);
+            self.slowest.time("CreateTopics", create)?;
+            // Where the disk hung already the new partitions are elsewhere; right before it, not.
+            let (code, _) = send(&mut connection, &topic, 0, round)?;
+            ensure!(matches!(code, 0 | 56 | 7), "{topic} answered {code}");
+            let delete = || client::delete_topic(bootstrap, &topic);
+            self.slowest.time("DeleteTopics", delete)?;
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
     /// Everything acknowledged is there, where it was said to be.
     fn check(&self) -> Result<usize> {
         let acknowledged = self.acknowledged.lock().expect("nobody panics with it");
@@ -202,6 +224,7 @@ fn a_disk_that_hangs_holds_only_its_own_partitions_and_loses_nothing() -> Result
         slowest: Slowest::default(),
     };
     let producer = Producer::patient(&bootstrap)?;
+    client::create_topic(&bootstrap, "doomed", 2, &[])?;
     thread::scope(|scope| -> Result<()> {
         let mut healthy = Vec::new();
         let mut hung = Vec::new();
@@ -220,6 +243,7 @@ fn a_disk_that_hangs_holds_only_its_own_partitions_and_loses_nothing() -> Result
             }
         }
         healthy.push(scope.spawn(|| world.onlooker()));
+        healthy.push(scope.spawn(|| world.admin()));
         let during = frozen(&world, &disk, &producer);
         world.stop.store(true, Ordering::Relaxed);
         for one in healthy {
@@ -251,6 +275,12 @@ fn frozen(world: &World<'_>, disk: &Disk, producer: &Producer) -> Result<()> {
     thread::sleep(Duration::from_secs(2));
     let ice = disk.freeze()?;
     let began = Instant::now();
+    // A topic with a partition on each disk, and one that is born while nobody knows it.
+    let bootstrap = world.broker.bootstrap();
+    let delete = || client::delete_topic(bootstrap, "doomed");
+    world.slowest.time("DeleteTopics", delete)?;
+    let create = || client::create_topic(bootstrap, "doomed", 2, &[]);
+    world.slowest.time("CreateTopics", create)?;
     while began.elapsed() < FROZEN {
         let number = world.next.fetch_add(1, Ordering::Relaxed);
         producer.send_value("commit", on_disk[0], number.to_string().as_bytes())?;
@@ -260,6 +290,19 @@ fn frozen(world: &World<'_>, disk: &Disk, producer: &Producer) -> Result<()> {
     let thawed = Instant::now();
     // Everybody goes on.
     thread::sleep(Duration::from_secs(2));
+    for partition in 0..2 {
+        let records = client::read_all(bootstrap, "doomed", partition)?;
+        ensure!(
+            records.is_empty(),
+            "a new topic has {} records",
+            records.len()
+        );
+        let deleted = disk.path().join("data").join(format!("doomed-{partition}"));
+        ensure!(
+            !deleted.exists(),
+            "a partition of the deleted topic is still there"
+        );
+    }
     let mut connection = Raw::connect(world.broker.bootstrap())?;
     for partition in on_disk {
         while world.send(&mut connection, "commit", partition)? != 0 {
@@ -267,5 +310,117 @@ fn frozen(world: &World<'_>, disk: &Disk, producer: &Producer) -> Result<()> {
             thread::sleep(Duration::from_millis(20));
         }
     }
+    Ok(())
+}
+
+/// Nobody writes when the disk stops: the first to notice is who creates a topic.
+#[test]
+fn a_disk_that_hangs_unnoticed_does_not_hold_the_metadata() -> Result<()> {
+    let test = "a_disk_that_hangs_unnoticed_does_not_hold_the_metadata";
+    if !power::is_possible(test) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let disk = Disk::new(folder.path())?;
+    let broker = start(folder.path(), &disk)?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "old", 2, &[])?;
+    let slowest = Slowest::default();
+    let ice = disk.freeze()?;
+    let create = || client::create_topic(&bootstrap, "new", 8, &[]);
+    slowest.time("CreateTopics", create)?;
+    for partition in 0..8 {
+        let record = client::value_record(b"v");
+        let produce = || client::produce(&bootstrap, "new", partition, &[record], &[]);
+        slowest.time("a produce", produce)?;
+    }
+    let (_, metrics) = broker.http_get("/metrics")?;
+    let hung = metrics
+        .lines()
+        .find(|line| line.starts_with("ottla_log_directory_hung") && line.ends_with(" 1.0"));
+    let log = broker.settings().log_text();
+    ensure!(hung.is_some(), "no directory is said to hang:\n{log}");
+    let alter = || client::alter_topic(&bootstrap, "old", &[("retention.ms", "1000000")]);
+    slowest.time("AlterConfigs", alter)?;
+    let delete = || client::delete_topic(&bootstrap, "old");
+    slowest.time("DeleteTopics", delete)?;
+    drop(ice);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let left = || -> Result<Vec<String>> {
+        let names = std::fs::read_dir(disk.path().join("data"))?;
+        let names = names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names = names.collect::<Result<Vec<_>>>()?;
+        Ok(names
+            .into_iter()
+            .filter(|n| n.starts_with("new") || n.starts_with("old"))
+            .collect())
+    };
+    while !left()?.is_empty() {
+        ensure!(Instant::now() < deadline, "left behind: {:?}", left()?);
+        thread::sleep(Duration::from_millis(50));
+    }
+    slowest.check()?;
+    broker.stop()?;
+    Ok(())
+}
+
+/// A consumer that is in no generation commits an offset.
+fn commit(bootstrap: &str, group: &str) -> Result<i16> {
+    let mut connection = Raw::connect(bootstrap)?;
+    group_wire::commit(&mut connection, &Who::in_group(group), "t", "")
+}
+
+/// The coordinators of some groups write to the disk that hangs, those of others do not.
+#[test]
+fn groups_whose_coordinators_are_elsewhere_go_on_while_a_disk_hangs() -> Result<()> {
+    let test = "groups_whose_coordinators_are_elsewhere_go_on_while_a_disk_hangs";
+    if !power::is_possible(test) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let disk = Disk::new(folder.path())?;
+    let broker = start(folder.path(), &disk)?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "t", 1, &[])?;
+    let groups: Vec<String> = (0..40).map(|n| format!("group-{n}")).collect();
+    for group in &groups {
+        let deadline = Instant::now() + client::TIMEOUT;
+        while commit(&bootstrap, group)? != 0 {
+            ensure!(Instant::now() < deadline, "{group} has no coordinator");
+            // Makes the topic of the offsets, if it is not there.
+            let _ = client::committed(&bootstrap, group, "t");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let (slowest, done) = (Slowest::default(), AtomicU64::new(0));
+    let ice = disk.freeze()?;
+    thread::scope(|scope| {
+        let (slowest, done, bootstrap) = (&slowest, &done, &bootstrap);
+        for group in &groups {
+            scope.spawn(move || {
+                let began = Instant::now();
+                if matches!(commit(bootstrap, group), Ok(0)) && began.elapsed() < BOUND {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        scope
+            .spawn(move || {
+                let began = Instant::now();
+                while began.elapsed() < FROZEN {
+                    let _ = slowest.time("HTTP", || broker.http_get("/metrics"));
+                    let _ = slowest.time("ApiVersions", || wire::api_versions(bootstrap));
+                    thread::sleep(Duration::from_millis(100));
+                }
+                drop(ice);
+                broker
+            })
+            .join()
+            .expect("no thread panics")
+    });
+    slowest.check()?;
+    let done = done.load(Ordering::Relaxed);
+    println!("{done} of 40 groups went on");
+    ensure!((10..40).contains(&done), "{done} groups went on");
     Ok(())
 }

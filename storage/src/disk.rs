@@ -16,6 +16,8 @@
 //! - A view stays valid after its file is shortened, replaced or removed: an implementation that
 //!   maps files copies a file with live views before it shortens it.
 //! - A [`FileRange`] keeps its descriptor open however many other files are used meanwhile.
+//! - Where no descriptor is left, files that nobody uses give theirs; only if there are none is it
+//!   an error ([`is_out_of_descriptors`]), of an open and of nothing else: `sync_dir` has none.
 //!
 //! Deliberately absent: async, buffering, retries, knowledge of segments or checkpoints.
 
@@ -43,12 +45,32 @@ pub use lock::{DirectoryLock, LockError};
 pub use memory::MemoryDisk;
 pub use real::RealDisk;
 
-/// No descriptor was left to open a file with. Never the answer of a sync itself, so what was to be
-/// synced is as it was, and may be synced later.
+/// No descriptor was left to open a file with, or no memory for one. Never the answer of a sync
+/// itself, so what was to be synced is as it was, and may be synced later.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();
-    code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+    code == Some(Errno::MFILE.raw_os_error())
+        || code == Some(Errno::NFILE.raw_os_error())
+        || error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<NoMemoryToOpen>())
+}
+
+/// ENOMEM of an open. By its code alone it cannot be told from one of a sync.
+#[derive(Debug, thiserror::Error)]
+#[error("no memory to open a file")]
+pub(crate) struct NoMemoryToOpen;
+
+/// The same error once more: it stays the error of the system that it was.
+pub(crate) fn same_error(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None if is_out_of_descriptors(error) => {
+            io::Error::new(io::ErrorKind::OutOfMemory, NoMemoryToOpen)
+        }
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 /// One name in a directory. `len_bytes` is zero for directories.
@@ -75,7 +97,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Removes a file.
     fn remove(&self, path: &str) -> io::Result<()>;
     fn remove_dir_all(&self, path: &str) -> io::Result<()>;
-    /// Makes the names in a directory survive a power cut; `""` is the root.
+    /// Makes the names in a directory survive a power cut; `""` is the root. Never for want of a
+    /// descriptor an error: who changes names could not take them back.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Makes everything that was written survive a power cut. For a start: what an earlier process
     /// failed to write is not reported here, but missing when it is read after `forget_clean`.

@@ -52,7 +52,9 @@ fn fill(test: &TestBroker, topic: &str, records: u32, keys: u32) {
 }
 
 fn run(test: &TestBroker) {
-    test.broker.cleaner.run(&test.broker, &mut |_| true);
+    test.broker
+        .cleaner
+        .run(&test.broker, &Scope::All, &mut |_| true);
     flush(test);
 }
 
@@ -76,6 +78,37 @@ fn values(test: &TestBroker, topic: &str) -> Vec<Vec<u8>> {
         rest = &rest[view.size_bytes()..];
     }
     values
+}
+
+/// Each directory has a cleaner of its own: none may touch, or wait for, another's logs.
+#[test]
+fn compaction_looks_at_one_directory_and_no_other() {
+    let test = TestBroker::with_disks(2, &[("log.segment.delete.delay.ms", "0")]);
+    let dirs: Vec<_> = test.broker.log_dirs.iter().cloned().collect();
+    for topic in ["a", "b"] {
+        test.create_topic(topic, 1);
+        test.set_config(TOPIC, topic, "cleanup.policy", "compact");
+        fill(&test, topic, 100, 10);
+    }
+    assert!(partition(&test, "a").is_in(&dirs[0]) && partition(&test, "b").is_in(&dirs[1]));
+    let of = |n: usize| {
+        let scope = Scope::One(Arc::clone(&dirs[n]));
+        let cleaner = &test.broker.cleaner;
+        cleaner.run(&test.broker, &scope, &mut |_| true);
+        cleaner.sample().rounds
+    };
+    // Whoever looked at the other directory's log would wait here for ever.
+    let held = Arc::clone(&partition(&test, "b"));
+    held.with_log(|_| assert_eq!(of(0), 1));
+    assert_eq!(values(&test, "a").len(), 10);
+    assert_eq!(of(0), 1, "what is left to do is elsewhere");
+    test.broker
+        .cleaner
+        .compact_topic(&test.broker, "b")
+        .unwrap();
+    assert_eq!(of(0), 1, "and so is what was asked for");
+    assert_eq!(of(1), 2);
+    assert_eq!(values(&test, "b").len(), 10);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
+use super::cordon::{self, CordonError};
 use super::group::{self, GroupConfigError};
 use super::key::{Dynamic, Key, KeyType, ValueError, split_list};
 use super::keys::{
@@ -83,6 +84,8 @@ pub enum AlterError {
     CompactionLag { min_ms: i64, max_ms: i64 },
     #[error(transparent)]
     Group(#[from] GroupConfigError),
+    #[error(transparent)]
+    Cordon(#[from] CordonError),
 }
 
 fn hint(suggestion: Option<&'static str>) -> String {
@@ -280,7 +283,9 @@ where
     V: AsRef<str>,
 {
     if !matches!(target, Target::Topic | Target::Group) {
-        return Ok(());
+        let cordoned = changes.get(cordon::KEY).and_then(Option::as_deref);
+        let cordoned = split_list(cordoned.unwrap_or_default());
+        return Ok(cordon::check(&cordoned, &config.log_dirs)?);
     }
     let mut result: BTreeMap<&str, &str> = current
         .iter()

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::cordon::{self, CordonError};
 use super::document::why_idle;
 use super::group::{self, GroupConfigError};
 use super::key::{Effect, Key, KeyType, Value, ValueError, split_list};
@@ -46,6 +47,8 @@ pub enum Problem {
     Listener(#[from] ListenerError),
     #[error(transparent)]
     Group(#[from] GroupConfigError),
+    #[error(transparent)]
+    Cordon(#[from] CordonError),
     #[error("must contain classic: groups of that protocol are always served")]
     NoClassicGroups,
     #[error("node.id is {node_id} and broker.id is {broker_id}; set only node.id")]
@@ -241,6 +244,9 @@ impl Builder<'_> {
         self.quorum(&config);
         self.connection_overrides(&mut config);
         self.log_dirs(&mut config);
+        if let Err(error) = cordon::check(&config.cordoned_log_dirs, &config.log_dirs) {
+            self.refuse(cordon::KEY, Problem::Cordon(error));
+        }
         self.kafka_listeners(&mut config);
         self.http_listeners(&mut config);
         self.clamped_factors();

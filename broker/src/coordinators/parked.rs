@@ -118,7 +118,7 @@ where
                 Err(_) => Err(ErrorCode::NOT_COORDINATOR),
             },
             None if over => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
-            None if self.shard.inner.lock().open => return None,
+            None if self.shard.is_open() => return None,
             None => Err(ErrorCode::NOT_COORDINATOR),
         };
         drop(answer);

@@ -15,6 +15,7 @@ use ottla_storage::log::{
 
 use super::*;
 use crate::config::ValueError;
+use crate::config::cordon::CordonError;
 use crate::config::group::GroupConfigError;
 use crate::partition::PartitionError;
 
@@ -40,6 +41,7 @@ fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
         TimedOut => REQUEST_TIMED_OUT;
         NoRoom::Full { path: "/d".into(), free_bytes: 1, reject_bytes: 2 } => KAFKA_STORAGE_ERROR;
         NoRoom::ReadOnly { path: "/d".into() } => KAFKA_STORAGE_ERROR;
+        NoRoom::Cordoned => INVALID_REPLICATION_FACTOR;
         TopicNameError::Empty => INVALID_TOPIC_EXCEPTION;
         TopicNameError::Dots => INVALID_TOPIC_EXCEPTION;
         TopicNameError::TooLong => INVALID_TOPIC_EXCEPTION;
@@ -102,6 +104,7 @@ fn rows() -> Vec<(Box<dyn ToErrorCode>, ErrorCode)> {
         AlterError::NotADefault { key: key() } => INVALID_REQUEST;
         AlterError::NullValue { key: key() } => INVALID_REQUEST;
         AlterError::DuplicateKey { key: key() } => INVALID_REQUEST;
+        AlterError::Cordon(CordonError::AllAndMore) => INVALID_REQUEST;
         LevelError::Level { level: "LOUD".to_owned() } => INVALID_CONFIG;
         LevelError::Levels { levels: "LOUD".to_owned() } => INVALID_CONFIG;
         LevelError::Logger { logger: "elsewhere".to_owned() } => INVALID_CONFIG;

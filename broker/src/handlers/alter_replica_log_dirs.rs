@@ -47,6 +47,9 @@ fn decide(logs: &Logs<'_>, dir: &AlterReplicaLogDir, topic: &str, partition: i32
     let Some(partition) = logs.partitions.get(topic, partition) else {
         return ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     };
+    if dir.is_cordoned() && !partition.is_in(dir) {
+        return ErrorCode::INVALID_REPLICA_ASSIGNMENT;
+    }
     match logs.mover.ask(&partition, dir) {
         Ok(()) => ErrorCode::NONE,
         // As Kafka tells it here.

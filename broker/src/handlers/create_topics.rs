@@ -87,7 +87,13 @@ fn new_topic(topics: &Topics<'_>, topic: &CreatableTopic) -> Result<NewTopic, Fa
         let message = format!("the name {CLUSTER_METADATA_TOPIC} is reserved");
         return Err(Failure::new(ErrorCode::INVALID_REQUEST, message));
     }
-    topics.log_dirs.room_for_more()?;
+    // One that is there already is refused for that.
+    if topics.metadata.image().topics.by_name(&name).is_none() {
+        if topic.assignments.is_empty() {
+            topics.log_dirs.takes_more()?;
+        }
+        topics.log_dirs.room_for_more()?;
+    }
     let assignments = topic.assignments.iter().map(|assigned| {
         (
             assigned.partition_index,

@@ -46,6 +46,7 @@ pub fn handle(
 fn result(dir: &LogDir, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsResult {
     let result = DescribeLogDirsResult::default()
         .with_log_dir(text(&dir.path))
+        .with_is_cordoned(dir.is_cordoned())
         .with_topics(topics);
     if !dir.is_online() {
         // As Kafka: nothing else is known of it.

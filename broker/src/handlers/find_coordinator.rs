@@ -40,7 +40,8 @@ pub fn handle(
 ) -> Reply<FindCoordinatorResponse> {
     let (broker, listener) = (Arc::clone(ctx.broker), ctx.listener.clone());
     let version = ctx.version;
-    if request.key_type != GROUP || broker.coordinators.exist() {
+    let no_place = topics.log_dirs.takes_more().is_err();
+    if request.key_type != GROUP || broker.coordinators.exist() || no_place {
         return Reply::Now(response(&broker, &listener, version, &request));
     }
     ctx.submit(creation(&topics), CREATION_TIMEOUT_MS, move |_| {

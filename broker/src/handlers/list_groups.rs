@@ -1,6 +1,7 @@
 //! ListGroups: the groups of all coordinators of this broker, with their states and types.
 
 use ottla_coordinator::command::ListFilter;
+use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::list_groups_response::ListedGroup;
 use ottla_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 
@@ -20,7 +21,13 @@ pub fn handle(
         types: request.types_filter.iter().map(owned_text).collect(),
     };
     let mut listed = Vec::new();
+    let mut error = ErrorCode::NONE;
     for shard in groups.coordinators.all() {
+        if !shard.answers() {
+            // As Kafka, when it cannot tell all groups: what it can, and an error.
+            error = ErrorCode::COORDINATOR_NOT_AVAILABLE;
+            continue;
+        }
         let read = groups
             .coordinators
             .read(&shard, |machine| machine.list(&filter));
@@ -34,5 +41,9 @@ pub fn handle(
             .with_group_state(text(group.state))
             .with_group_type(text(group.group_type))
     });
-    Reply::Now(ListGroupsResponse::default().with_groups(listed.collect()))
+    Reply::Now(
+        ListGroupsResponse::default()
+            .with_error_code(error.code())
+            .with_groups(listed.collect()),
+    )
 }

@@ -140,8 +140,9 @@ fn asked(request: &MetadataView<'_>, version: i16) -> Asked {
 /// Names that may become topics. Internal topics are made by whoever owns them, with their own
 /// settings.
 fn creatable(topics: &Topics<'_>, asked: &Asked, image: &MetadataImage) -> Vec<Arc<str>> {
-    // As long as no disk has room the topic is unknown, and the client asks again.
-    if topics.log_dirs.room_for_more().is_err() {
+    // As long as no directory has room the topic is unknown, and the client asks again.
+    let dirs = topics.log_dirs;
+    if dirs.room_for_more().is_err() || dirs.takes_more().is_err() {
         return Vec::new();
     }
     let Asked::These(wanted) = asked else {

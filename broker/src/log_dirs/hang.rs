@@ -56,6 +56,11 @@ impl Hang {
             .store(u32::try_from(pieces.max(1)).unwrap_or(u32::MAX), SeqCst);
     }
 
+    /// Somebody gives up at some time.
+    pub fn is_bounded(&self) -> bool {
+        self.patience.load(SeqCst) > 0
+    }
+
     /// The disk was found not to answer, and has not answered since.
     pub fn hangs(&self) -> bool {
         self.hangs.load(SeqCst)

@@ -91,7 +91,7 @@ impl Room {
     }
 }
 
-/// A directory takes no records of clients now.
+/// A directory takes no records of clients now, or no new partitions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     #[error(
@@ -105,6 +105,9 @@ pub enum NoRoom {
     },
     #[error("the file system of log directory {path} is read-only")]
     ReadOnly { path: Arc<str> },
+    /// New partitions only.
+    #[error("all log directories are cordoned (cordoned.log.dirs)")]
+    Cordoned,
 }
 
 /// What is known of a directory's disk.

@@ -856,7 +856,7 @@ pub const METRICS: &[Metric] = &[
         "ottla_scrub_passes_total",
         "passes",
         NONE,
-        "Times that all sealed data was read again and checked.",
+        "Times that all sealed data of a log directory was read again and checked.",
         |gathered, samples| samples.add_count(&[], gathered.observation.scrub.passes),
     ),
     row(

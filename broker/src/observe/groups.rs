@@ -162,7 +162,8 @@ fn consumer_member(member: DescribedConsumerMember) -> Member {
 pub fn sample(broker: &Broker, bounds: GroupBounds) -> GroupsSample {
     let mut sample = GroupsSample::default();
     let mut names = Vec::new();
-    for shard in broker.coordinators.all() {
+    let shards = broker.coordinators.all();
+    for shard in shards.into_iter().filter(|shard| shard.answers()) {
         let listed = broker
             .coordinators
             .read(&shard, |machine| machine.list(&ListFilter::default()));

@@ -44,7 +44,7 @@ fn run(test: &TestBroker, began: Instant, after: Duration) -> Duration {
     };
     test.broker
         .scrubber
-        .run(&test.broker, began + after, &mut pause);
+        .run(&test.broker, &Scope::All, began + after, &mut pause);
     waited
 }
 
@@ -90,7 +90,9 @@ fn a_pass_that_is_ended_is_begun_again() {
     let began = test.broker.clock.now();
     run(&test, began, Duration::ZERO);
     let due = began + FIRST_PASS_AFTER;
-    test.broker.scrubber.run(&test.broker, due, &mut |_| false);
+    test.broker
+        .scrubber
+        .run(&test.broker, &Scope::All, due, &mut |_| false);
     assert_eq!(test.broker.scrubber.sample().passes, 0);
     run(&test, began, FIRST_PASS_AFTER);
     assert_eq!(test.broker.scrubber.sample().passes, 1);

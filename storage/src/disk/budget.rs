@@ -143,7 +143,9 @@ impl Pool {
         self.clock.fetch_add(1, Relaxed) + 1
     }
 
-    fn make_room(&self, wanted: usize) {
+    /// Has so many units given back, as far as there are idle ones; answers how many. The caller
+    /// holds none of its own locks.
+    pub(super) fn make_room(&self, wanted: usize) -> usize {
         let holders = std::mem::take(&mut *self.holders.lock());
         let mut live: Vec<Arc<dyn Evict>> = holders.iter().filter_map(Weak::upgrade).collect();
         // Asked once each: it changes while others use their files.
@@ -159,6 +161,7 @@ impl Pool {
             }
         }
         self.holders.lock().append(&mut kept);
+        evicted
     }
 }
 

@@ -275,6 +275,7 @@ impl Disk for MemoryDisk {
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let content = self.look(path, |tree| tree.file(path))?;
+        self.shared.state.lock().faults.begin_open(path)?;
         Ok(self.handle(path, content))
     }
 

@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps
 use rustix::io::Errno;
 
 use super::budget::Budget;
-use super::{DirEntry, Disk, DiskFile, check_path};
+use super::{DirEntry, Disk, DiskFile, NoMemoryToOpen, check_path, is_out_of_descriptors};
 use crate::sync::{AtomicU64, Mutex};
 
 mod file;
@@ -27,6 +27,8 @@ use file::{OpenFile, RealFile};
 
 /// So many descriptors of a process are not worth closing.
 const IDLE_FILES_KEPT: usize = 512;
+/// So many idle files are closed when no descriptor is left.
+const FILES_CLOSED_IN_NEED: usize = 16;
 
 /// One log directory of a file system.
 pub struct RealDisk {
@@ -91,35 +93,62 @@ impl Shared {
     fn open_file(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        Ok(rustix::fs::openat(&self.root, path, flags, mode)?)
+        rustix::fs::openat(&self.root, path, flags, mode).map_err(error_of_open)
     }
 
     fn open_dir(&self, path: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(
-            &self.root,
-            self.at(path),
-            flags,
-            Mode::empty(),
-        )?)
+        let opened = rustix::fs::openat(&self.root, self.at(path), flags, Mode::empty());
+        opened.map_err(error_of_open)
     }
 
+    /// Opens something; where no descriptor is left for it, idle files give theirs. The caller
+    /// holds no lock: `open` takes what it needs, and may be called twice.
+    fn with_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let opened = open();
+        let scarce = opened.as_ref().err().is_some_and(is_out_of_descriptors);
+        match scarce && self.budget.files.make_room(FILES_CLOSED_IN_NEED) > 0 {
+            true => open(),
+            false => opened,
+        }
+    }
+
+    /// Also where no descriptor is left: then with everything else on the file system, through the
+    /// one of the root.
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.open_dir(path)?)?)
+        match self.open_dir(path) {
+            Ok(dir) => Ok(rustix::fs::fsync(dir)?),
+            Err(error) if is_out_of_descriptors(&error) => {
+                // A directory that is not there is an error here as well.
+                rustix::fs::statat(&self.root, self.at(path), AtFlags::empty())?;
+                Ok(rustix::fs::syncfs(&self.root)?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn error_of_open(error: Errno) -> io::Error {
+    match error {
+        Errno::NOMEM => io::Error::new(ErrorKind::OutOfMemory, NoMemoryToOpen),
+        error => error.into(),
     }
 }
 
 impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         check_path(path)?;
-        let file = RealFile::new(&self.shared, path);
-        let permit = file.permit();
-        let mut registry = self.shared.registry.lock();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let descriptor = self.shared.open_file(path, flags)?;
-        file.set_open(OpenFile::new(descriptor, true, permit));
-        registry.insert(path.to_owned(), Arc::downgrade(&file));
-        Ok(file)
+        self.shared.with_room(|| {
+            let file = RealFile::new(&self.shared, path);
+            let permit = file.permit();
+            let mut registry = self.shared.registry.lock();
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+            let descriptor = self.shared.open_file(path, flags)?;
+            file.set_open(OpenFile::new(descriptor, true, permit));
+            file.set_synced();
+            registry.insert(path.to_owned(), Arc::downgrade(&file));
+            Ok(file as Arc<dyn DiskFile>)
+        })
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -130,15 +159,17 @@ impl Disk for RealDisk {
         if let Some(file) = known(&self.shared.registry.lock()) {
             return Ok(file);
         }
-        let file = RealFile::new(&self.shared, path);
-        let permit = file.permit();
-        let mut registry = self.shared.registry.lock();
-        if let Some(file) = known(&registry) {
-            return Ok(file);
-        }
-        file.set_open(OpenFile::open(&self.shared, path, permit)?);
-        registry.insert(path.to_owned(), Arc::downgrade(&file));
-        Ok(file)
+        self.shared.with_room(|| {
+            let file = RealFile::new(&self.shared, path);
+            let permit = file.permit();
+            let mut registry = self.shared.registry.lock();
+            if let Some(file) = known(&registry) {
+                return Ok(file as Arc<dyn DiskFile>);
+            }
+            file.set_open(OpenFile::open(&self.shared, path, permit)?);
+            registry.insert(path.to_owned(), Arc::downgrade(&file));
+            Ok(file as Arc<dyn DiskFile>)
+        })
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {
@@ -159,14 +190,20 @@ impl Disk for RealDisk {
         let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
         match rustix::fs::mkdirat(&self.shared.root, path, mode) {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) => self.shared.open_dir(path).map(drop),
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(&self.shared.root, path, AtFlags::empty())?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => Ok(()),
+                    _ => Err(Errno::NOTDIR.into()),
+                }
+            }
             Err(error) => Err(error.into()),
         }
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<DirEntry>> {
         check_path(dir)?;
-        let descriptor = self.shared.open_dir(dir)?;
+        let descriptor = self.shared.with_room(|| self.shared.open_dir(dir))?;
         let mut entries = Vec::new();
         for entry in Dir::read_from(&descriptor)? {
             let entry = entry?;

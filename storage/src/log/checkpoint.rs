@@ -22,7 +22,9 @@ use super::producers::snapshot;
 use super::segment::{Segment, path};
 use super::{Log, metadata};
 use crate::checkpoint::{LEADER_EPOCHS, format_leader_epochs};
-use crate::disk::{Disk, DiskFile, is_out_of_descriptors, parent, write_file_atomically};
+use crate::disk::{
+    Disk, DiskFile, is_out_of_descriptors, parent, same_error, write_file_atomically,
+};
 use crate::layout::SegmentFile;
 use crate::sync::Mutex;
 
@@ -398,10 +400,7 @@ impl Log {
         }
         let work = self.checkpoint_work(true);
         let result = work.run();
-        let failed = result
-            .as_ref()
-            .err()
-            .map(|error| io::Error::new(error.kind(), error.to_string()));
+        let failed = result.as_ref().err().map(same_error);
         let failed = failed.or_else(|| work.checkpoint.as_ref().and_then(|c| c.error()));
         self.finish_flush(work, result);
         match failed {
@@ -414,7 +413,7 @@ impl Log {
 impl CheckpointWork {
     fn error(&self) -> Option<io::Error> {
         match &*self.outcome.lock() {
-            Some(Err(error)) => Some(io::Error::new(error.kind(), error.to_string())),
+            Some(Err(error)) => Some(same_error(error)),
             _ => None,
         }
     }

@@ -16,7 +16,7 @@ use ottla_protocol::types::{LeaderEpoch, Offset};
 use super::checkpoint::{open_or_create, remove_if_there};
 use super::error::{AppendError, Fault, LogError};
 use super::{AppendAt, Log, Origin};
-use crate::disk::Disk;
+use crate::disk::{Disk, same_error};
 
 /// In the folder of a copy that is complete.
 const COMPLETE: &str = "ottla.complete";
@@ -116,7 +116,7 @@ impl Log {
         let work = self.begin_checkpoint();
         let result = work.run();
         let failed = match &result {
-            Err(error) => Some(io::Error::new(error.kind(), error.to_string())),
+            Err(error) => Some(same_error(error)),
             Ok(()) => work.checkpoint_error(),
         };
         self.finish_flush(work, result);

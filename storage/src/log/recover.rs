@@ -30,7 +30,7 @@ use super::scan::{Found, Scan, ScanError, WALK_BYTES};
 use super::segment::{Segment, path};
 use super::{DamagedPlace, Log, control::EndTransaction};
 use crate::checkpoint::{LEADER_EPOCHS, parse_leader_epochs};
-use crate::disk::{parent, read_file};
+use crate::disk::{is_out_of_descriptors, parent, read_file};
 use crate::layout::SegmentFile;
 
 mod damage;
@@ -70,7 +70,7 @@ enum Ended {
 impl Log {
     pub(super) fn recover(&mut self, open: &OpenLog) -> Result<RecoveryReport, LogError> {
         let mut report = RecoveryReport::default();
-        let snapshot = self.newest_snapshot(Offset(i64::MAX), &mut report);
+        let snapshot = self.newest_snapshot(Offset(i64::MAX), &mut report)?;
         if let Some((at, _)) = &snapshot {
             self.finish_deletions(*at)?;
         }
@@ -87,7 +87,7 @@ impl Log {
                 open.recovery_point.min(promised)
             }
         };
-        let epochs_known = self.load_epochs(trusted);
+        let epochs_known = self.load_epochs(trusted)?;
         report.epochs_rebuilt = !epochs_known && !self.segments.is_empty();
         let mut walk = self.plan_walk(trusted, snapshot, report)?;
         walk.connected = connected;
@@ -107,35 +107,46 @@ impl Log {
         &mut self,
         at_most: Offset,
         report: &mut RecoveryReport,
-    ) -> Option<(Offset, Producers)> {
+    ) -> Result<Option<(Offset, Producers)>, LogError> {
         while let Some(&offset) = self.snapshots.range(..=at_most).next_back() {
             let path = path(&self.dir, offset, SegmentFile::ProducerSnapshot);
-            let bytes = read_file(&*self.disk, &path, SNAPSHOT_BYTES_MAX).ok();
+            let bytes = match read_file(&*self.disk, &path, SNAPSHOT_BYTES_MAX) {
+                Ok(bytes) => Some(bytes),
+                // It may be sound.
+                Err(error) if is_out_of_descriptors(&error) => {
+                    return Err(LogError::io(path, error));
+                }
+                Err(_) => None,
+            };
             if let Some(producers) = bytes.and_then(|bytes| snapshot::decode(&bytes, offset)) {
-                return Some((offset, producers));
+                return Ok(Some((offset, producers)));
             }
             // If it cannot be removed it is not sound next time either.
             let _ = remove_if_there(&*self.disk, &path);
             self.snapshots.remove(&offset);
             report.discarded_snapshots += 1;
         }
-        None
+        Ok(None)
     }
 
     /// Epochs that start below the trusted offset; false if the file does not say.
-    fn load_epochs(&mut self, trusted: Offset) -> bool {
+    fn load_epochs(&mut self, trusted: Offset) -> Result<bool, LogError> {
         let path = format!("{}/{LEADER_EPOCHS}", self.dir);
-        let bytes = read_file(&*self.disk, &path, EPOCH_FILE_BYTES_MAX).ok();
-        let entries = bytes.and_then(|bytes| parse_leader_epochs(&bytes).ok());
-        match entries.and_then(EpochHistory::from_entries) {
+        let bytes = match read_file(&*self.disk, &path, EPOCH_FILE_BYTES_MAX) {
+            // It may be sound.
+            Err(error) if is_out_of_descriptors(&error) => return Err(LogError::io(path, error)),
+            bytes => bytes.ok(),
+        };
+        let known = bytes.and_then(|bytes| parse_leader_epochs(&bytes).ok());
+        match known.and_then(EpochHistory::from_entries) {
             Some(mut epochs) => {
                 self.epochs_version = u64::from(epochs.truncate_from_end(trusted));
                 self.epochs = epochs;
-                true
+                Ok(true)
             }
             None => {
                 self.epochs_version = 1;
-                false
+                Ok(false)
             }
         }
     }
@@ -182,7 +193,7 @@ impl Log {
         // Read already, most of the time.
         let newest = match newest {
             Some((offset, producers)) if offset <= at_most => Some((offset, producers)),
-            _ => self.newest_snapshot(at_most, &mut report),
+            _ => self.newest_snapshot(at_most, &mut report)?,
         };
         if let Some((offset, producers)) = newest {
             self.producers = producers;
@@ -435,7 +446,7 @@ impl Log {
         }
         self.remove_snapshots_above(self.log_end_offset)?;
         if walk.producers_from > self.log_end_offset {
-            self.rebuild_producers()?;
+            self.producers = self.producers_at(self.log_end_offset)?;
         }
         let changed = self.epochs.truncate_from_end(self.log_end_offset)
             | self.epochs.truncate_from_start(self.log_start_offset);
@@ -466,7 +477,7 @@ impl Log {
     /// The producer state of that very offset may still be known.
     fn restart_at_log_start(&mut self) -> Result<(), LogError> {
         let start = self.log_start_offset;
-        let state = self.newest_snapshot(start, &mut RecoveryReport::default());
+        let state = self.newest_snapshot(start, &mut RecoveryReport::default())?;
         self.truncate_fully_and_start_at(start)?;
         if let Some((_, producers)) = state.filter(|(at, _)| *at == start) {
             self.pending_snapshots

@@ -4,7 +4,9 @@
 //! cut and mix with what is appended later. The order makes every crash point a prefix: producer
 //! snapshots above the target go first (they promise that what lies below them is in the log),
 //! then segments from the newest on, one by one, then the end of the last one.
-//! A failure on the way leaves files that this log no longer describes, so it poisons the log.
+//! A failure on the way leaves files that this log no longer describes, so it poisons the log. What
+//! needs a descriptor is therefore opened and read before anything is changed: without one left the
+//! truncation fails, and the log is as it was.
 
 use std::sync::Arc;
 
@@ -14,9 +16,23 @@ use super::Log;
 use super::checkpoint::remove_if_there;
 use super::error::LogError;
 use super::index::Persisted;
+use super::producers::Producers;
 use super::scan::{LOOKUP_BYTES, ScanError};
 use super::segment::{INDEX_FILES, path};
+use crate::disk::DiskFile;
 use crate::layout::SegmentFile;
+
+/// Where the log is cut, and what is wanted on the way.
+struct Cut {
+    /// The place of the segment, and where its data ends from then on.
+    at: usize,
+    position: u32,
+    /// The log end that results, and the producer state there.
+    end: Offset,
+    producers: Producers,
+    /// Keeps its descriptor.
+    file: Arc<dyn DiskFile>,
+}
 
 impl Log {
     /// Removes every batch that contains or follows `offset`. The log then ends at `offset`, or
@@ -33,9 +49,8 @@ impl Log {
         {
             return self.truncate_fully_and_start_at(offset);
         }
-        let at = self.segment_of(offset);
-        let (cut, end) = self.cut_position(at, offset)?;
-        let result = self.truncate_files(at, cut, end);
+        let cut = self.prepare_cut(offset)?;
+        let result = self.truncate_files(cut);
         if result.is_err() {
             self.poisoned = true;
         }
@@ -45,11 +60,15 @@ impl Log {
     /// Empties the log; the next batch gets `offset`. Blocks on the disk.
     pub fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
         self.check_usable()?;
-        let result = self.start_over(offset);
-        if result.is_err() {
-            self.poisoned = true;
-        }
-        result
+        self.create_directory()?;
+        let emptied = self.start_over(offset);
+        self.poisoned |= emptied.is_err();
+        emptied?;
+        // The log is empty also when it cannot be made: then the next append makes it.
+        self.add_segment(offset, 0)?;
+        let synced = self.sync_directory();
+        self.poisoned |= synced.is_err();
+        synced
     }
 
     /// Raises the log start; what lies below is not read any more.
@@ -85,14 +104,24 @@ impl Log {
         }
     }
 
-    /// Where to cut a segment, and the log end that results.
-    fn cut_position(&self, at: usize, offset: Offset) -> Result<(u32, Offset), LogError> {
+    /// Where to cut, and all that has to be opened or read for it.
+    fn prepare_cut(&mut self, offset: Offset) -> Result<Cut, LogError> {
+        let at = self.segment_of(offset);
+        let index = self.index(at)?;
         let segment = &self.segments[at];
-        let file = segment.file(&*self.disk, &self.dir)?;
-        let found = segment.locate(&**file, self.index(at)?, offset);
-        Ok(match found.map_err(|error| self.fault(segment, error))? {
+        let file = Arc::clone(segment.file(&*self.disk, &self.dir)?).pin();
+        let file = file.map_err(|error| LogError::io(segment.path(&self.dir), error))?;
+        let found = segment.locate(&*file, index, offset);
+        let (position, end) = match found.map_err(|error| self.fault(segment, error))? {
             Some(found) => (found.position as u32, offset.min(found.header.base_offset)),
             None => (segment.size_bytes, offset),
+        };
+        Ok(Cut {
+            at,
+            position,
+            end,
+            producers: self.producers_at(end)?,
+            file,
         })
     }
 
@@ -106,32 +135,31 @@ impl Log {
         Ok(self.generation)
     }
 
-    fn truncate_files(&mut self, at: usize, cut: u32, end: Offset) -> Result<(), LogError> {
+    fn truncate_files(&mut self, cut: Cut) -> Result<(), LogError> {
+        let Cut { at, end, .. } = cut;
         let writer = Arc::clone(&self.writer);
         let mut writer = writer.lock();
         *writer = self.begin_truncation()?;
         self.remove_snapshots_above(end)?;
         self.remove_segments_after(at)?;
-        self.index(at)?;
         self.remove_index_files(self.segments[at].base_offset)?;
         self.sync_directory()?;
         let segment = &mut self.segments[at];
-        let file = Arc::clone(segment.file(&*self.disk, &self.dir)?);
-        file.truncate(u64::from(cut))
-            .and_then(|()| file.sync_data())
+        let cut_off = cut.file.truncate(u64::from(cut.position));
+        cut_off
+            .and_then(|()| cut.file.sync_data())
             .map_err(|error| LogError::io(segment.path(&self.dir), error))?;
-        self.size_bytes -= u64::from(segment.size_bytes - cut);
-        segment.size_bytes = cut;
+        self.size_bytes -= u64::from(segment.size_bytes - cut.position);
+        segment.size_bytes = cut.position;
         segment.forget_reserve();
         segment.forget_sealed();
-        if cut == 0 {
+        if cut.position == 0 {
             segment.first_timestamp = None;
         }
         self.log_end_offset = end;
-        self.truncate_index(at, cut)?;
+        self.truncate_index(at, cut.position)?;
         self.forget_above(end);
-        let before = std::mem::take(&mut self.producers);
-        self.rebuild_producers()?;
+        let before = std::mem::replace(&mut self.producers, cut.producers);
         self.producers.keep_unreplicated(&before, end);
         Ok(())
     }
@@ -236,7 +264,6 @@ impl Log {
         let writer = Arc::clone(&self.writer);
         let mut writer = writer.lock();
         *writer = self.begin_truncation()?;
-        self.create_directory()?;
         let all: Vec<Offset> = self.snapshots.iter().copied().collect();
         self.pending_snapshots.clear();
         for at in all {
@@ -256,9 +283,7 @@ impl Log {
         self.producers.clear();
         self.log_start_offset = offset;
         self.log_end_offset = offset;
-        self.add_segment(offset, 0)?;
         self.tail.clear();
-        self.sync_directory()?;
         self.recovery_point = offset;
         self.checkpointed = offset;
         self.compacted_to = offset;

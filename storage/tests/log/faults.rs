@@ -1,9 +1,13 @@
-//! A disk that says no: full, failing writes, failing syncs.
+//! A disk that says no: full, failing writes, failing syncs, no descriptor to open a file with.
 
+use std::sync::Arc;
+
+use ottla_protocol::types::Offset;
 use ottla_storage::disk::memory::{Crash, InjectedError, Injection, Operation};
-use ottla_storage::log::{AppendError, LogError};
+use ottla_storage::disk::{Disk as _, is_out_of_descriptors};
+use ottla_storage::log::{AppendError, Log, LogError};
 
-use super::world::World;
+use super::world::{DIR, World};
 
 #[test]
 fn a_full_disk_fails_appends_and_nothing_else_and_goes_on_when_there_is_room() {
@@ -126,5 +130,120 @@ fn what_a_failed_write_left_behind_the_end_is_cut_off_when_the_disk_lets_it() {
         world.append().unwrap();
         world.crash(Crash::Process);
         world.reopen(&format!("seed {seed}, reopened"));
+    }
+}
+
+#[test]
+fn a_sync_that_is_out_of_memory_poisons_and_one_that_is_out_of_descriptors_is_due_again() {
+    for (error, poisons) in [
+        (InjectedError::OutOfMemory, true),
+        (InjectedError::TooManyOpenFiles, false),
+    ] {
+        let mut world = World::new(1);
+        world.append().unwrap();
+        world.disk.inject(Injection::once(Operation::Sync, error));
+        assert!(!world.flush(false));
+        assert_eq!(world.log().poisoned(), poisons, "{error:?}");
+        assert_eq!(world.flush(false) && !world.log().poisoned(), !poisons);
+        assert_eq!(world.log().recovery_point().0 > 0, !poisons);
+    }
+}
+
+fn scarce(operation: Operation) -> Injection {
+    Injection::once(operation, InjectedError::TooManyOpenFiles)
+}
+
+fn is_scarce<T: std::fmt::Debug>(result: &Result<T, LogError>) -> bool {
+    matches!(result, Err(LogError::Io { source, .. }) if is_out_of_descriptors(source))
+}
+
+/// A log of some segments that is on the disk and holds no file open.
+fn at_rest(seed: u64) -> World {
+    let mut world = World::new(seed);
+    for _ in 0..30 {
+        world.append_idempotent().unwrap();
+    }
+    assert!(world.flush(true));
+    world.log().release_caches();
+    world
+}
+
+#[test]
+fn a_truncation_that_finds_no_descriptor_changes_nothing_and_works_later() {
+    let mut refused = 0;
+    for seed in 0..50 {
+        for opens in 0..6 {
+            let mut world = at_rest(seed);
+            let end = world.model.end();
+            world.disk.inject(scarce(Operation::Open).skip(opens));
+            let cut = world.log().truncate_to(Offset(end / 2));
+            if cut.is_ok() {
+                // That many files were not opened, or it was an index, which the log replaces.
+                continue;
+            }
+            refused += 1;
+            let context = format!("seed {seed}, open {opens}");
+            assert!(is_scarce(&cut), "{context}: {cut:?}");
+            assert!(!world.log().poisoned(), "{context}");
+            world.verify(&context);
+            world.append_idempotent().unwrap();
+            world.truncate(end / 2).unwrap();
+            world.verify(&context);
+            world.append_idempotent().unwrap();
+            world.crash(Crash::PowerLoss { seed });
+            world.reopen(&context);
+        }
+    }
+    assert!(refused >= 50, "{refused}: the log and a snapshot at least");
+}
+
+#[test]
+fn a_log_that_is_emptied_without_a_descriptor_for_its_first_segment_is_empty() {
+    for seed in 0..50 {
+        let mut world = at_rest(seed);
+        world.disk.inject(scarce(Operation::Create).on(".log"));
+        let emptied = world.log().truncate_fully_and_start_at(Offset(1_000));
+        assert!(is_scarce(&emptied), "{emptied:?}");
+        assert!(!world.log().poisoned());
+        assert_eq!(world.log().log_end_offset(), Offset(1_000));
+        world.start_over(1_000).unwrap();
+        world.verify(&format!("seed {seed}"));
+        world.append_idempotent().unwrap();
+        assert!(world.flush(true));
+        world.crash(Crash::PowerLossOfAllUnsynced);
+        world.reopen(&format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn a_close_that_finds_no_descriptor_can_be_tried_again() {
+    for operation in [Operation::Sync, Operation::Create] {
+        let mut world = World::new(3);
+        for _ in 0..10 {
+            world.append_idempotent().unwrap();
+        }
+        world.disk.inject(scarce(operation));
+        let closed = world.close();
+        assert!(is_scarce(&closed), "{operation:?}: {closed:?}");
+        world.close().unwrap();
+        world.crash(Crash::PowerLossOfAllUnsynced);
+        assert_eq!(world.reopen("closed").checked_batches, 0);
+    }
+}
+
+#[test]
+fn a_recovery_that_finds_no_descriptor_throws_nothing_away() {
+    for name in [".snapshot", "leader-epoch-checkpoint"] {
+        let mut world = at_rest(5);
+        let saved = world.saved;
+        world.crash(Crash::PowerLossOfAllUnsynced);
+        let names = world.disk.list(DIR).unwrap();
+        world.disk.inject(scarce(Operation::Open).on(name));
+        let disk = Arc::new(world.disk.clone());
+        let opened = Log::open(disk, DIR, world.config.clone(), saved, 1);
+        assert!(is_scarce(&opened.map(drop)), "{name}");
+        assert_eq!(world.disk.list(DIR).unwrap(), names, "{name}");
+        let report = world.reopen(name);
+        assert!(!report.epochs_rebuilt && report.discarded_snapshots == 0);
     }
 }

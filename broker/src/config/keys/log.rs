@@ -43,7 +43,7 @@ pub(super) const KEYS: &[Key] = &[
         "Log directories that get no new partitions; * for all.",
     )
     .per_broker()
-    .without_effect("new partitions go where the fewest are, whatever it says"),
+    .sets(|c, v| c.cordoned_log_dirs = v.list().to_vec()),
     long(
         "log.cleaner.backoff.ms",
         "15000",

@@ -31,7 +31,7 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(1)
     .cluster_wide()
-    .sets(|c, v| c.decompression_max_bytes = v.integer().unsigned_abs()),
+    .sets(|c, v| c.record_limits.plain_bytes = v.integer().unsigned_abs()),
     long(
         "ottla.decompression.max.ratio",
         "64",
@@ -40,7 +40,7 @@ pub(super) const KEYS: &[Key] = &[
     )
     .at_least(1)
     .cluster_wide()
-    .sets(|c, v| c.decompression_max_ratio = v.integer().unsigned_abs()),
+    .sets(|c, v| c.record_limits.ratio = v.integer().unsigned_abs()),
     long(
         "ottla.dirty.max.bytes",
         "268435456",

@@ -7,6 +7,8 @@ use std::io::{self, IoSlice};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Create,
+    /// Of a file that is there; no crash point, and not traced.
+    Open,
     Write,
     Preallocate,
     Truncate,
@@ -24,6 +26,7 @@ pub enum InjectedError {
     ReadOnly,
     PermissionDenied,
     TooManyOpenFiles,
+    OutOfMemory,
 }
 
 /// Makes matching operations fail: the first `skip` of them pass, the next `count` fail.
@@ -230,6 +233,10 @@ impl Faults {
         self.injected(Operation::Read, path)
     }
 
+    pub(super) fn begin_open(&mut self, path: &str) -> io::Result<()> {
+        self.injected(Operation::Open, path)
+    }
+
     fn injected(&mut self, operation: Operation, path: &str) -> io::Result<()> {
         for injection in &mut self.injections {
             if injection.operation != operation || !path.contains(&injection.path_contains) {
@@ -320,6 +327,7 @@ impl InjectedError {
             InjectedError::ReadOnly => Errno::ROFS,
             InjectedError::PermissionDenied => Errno::ACCESS,
             InjectedError::TooManyOpenFiles => Errno::MFILE,
+            InjectedError::OutOfMemory => Errno::NOMEM,
         }
         .into()
     }

@@ -39,6 +39,8 @@ pub(super) struct RealFile {
     shared: Arc<Shared>,
     path: Mutex<String>,
     removed: AtomicBool,
+    /// Created or synced by us: what an earlier process wrote is on the disk.
+    synced: AtomicBool,
     sync_failed: AtomicBool,
     last_used: AtomicU64,
     open: Mutex<Option<Arc<OpenFile>>>,
@@ -137,6 +139,7 @@ impl RealFile {
             shared: Arc::clone(shared),
             path: Mutex::new(path.to_owned()),
             removed: AtomicBool::new(false),
+            synced: AtomicBool::new(false),
             sync_failed: AtomicBool::new(false),
             last_used: AtomicU64::new(shared.budget.files.now()),
             open: Mutex::default(),
@@ -154,6 +157,10 @@ impl RealFile {
         *self.open.lock() = Some(Arc::new(file));
     }
 
+    pub(super) fn set_synced(&self) {
+        self.synced.store(true, Relaxed);
+    }
+
     pub(super) fn set_path(&self, path: &str) {
         path.clone_into(&mut self.path.lock());
     }
@@ -169,19 +176,26 @@ impl RealFile {
         if let Some(file) = &*self.open.lock() {
             return Ok(Arc::clone(file));
         }
-        let permit = self.permit();
-        // The registry is held so that a rename cannot come between the path and the open.
-        let _registry = self.shared.registry.lock();
-        let mut open = self.open.lock();
-        if let Some(file) = &*open {
-            return Ok(Arc::clone(file));
-        }
-        if self.removed.load(Relaxed) {
-            return Err(ErrorKind::NotFound.into());
-        }
-        let file = Arc::new(OpenFile::open(&self.shared, &self.path.lock(), permit)?);
-        *open = Some(Arc::clone(&file));
-        Ok(file)
+        self.shared.with_room(|| {
+            let permit = self.permit();
+            // The registry is held so that a rename cannot come between the path and the open.
+            let _registry = self.shared.registry.lock();
+            let mut open = self.open.lock();
+            if let Some(file) = &*open {
+                return Ok(Arc::clone(file));
+            }
+            if self.removed.load(Relaxed) {
+                return Err(ErrorKind::NotFound.into());
+            }
+            let file = Arc::new(OpenFile::open(&self.shared, &self.path.lock(), permit)?);
+            *open = Some(Arc::clone(&file));
+            Ok(file)
+        })
+    }
+
+    /// Nothing that was written to it could be lost: it is closed, and was synced before that.
+    fn is_closed_and_synced(&self) -> bool {
+        self.synced.load(Relaxed) && !self.sync_failed.load(Relaxed) && self.open.lock().is_none()
     }
 
     /// The cached map of a chunk, made if there is none.
@@ -225,6 +239,11 @@ impl RealFile {
     /// Moves the first `len_bytes` to a new file under the same name, which is synced, and leaves
     /// the old one to those who still look at it.
     fn replace_by_copy(&self, old: &OpenFile, len_bytes: u64) -> io::Result<()> {
+        self.shared
+            .with_room(|| self.try_to_replace(old, len_bytes))
+    }
+
+    fn try_to_replace(&self, old: &OpenFile, len_bytes: u64) -> io::Result<()> {
         let permit = self.permit();
         let _registry = self.shared.registry.lock();
         if self.removed.load(Relaxed) {
@@ -265,8 +284,10 @@ impl RealFile {
         file.dirty.store(false, Relaxed);
         rustix::fs::fdatasync(&file.descriptor).map_err(|error| {
             self.sync_failed.store(true, Relaxed);
-            error.into()
-        })
+            io::Error::from(error)
+        })?;
+        self.set_synced();
+        Ok(())
     }
 }
 
@@ -396,6 +417,9 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.is_closed_and_synced() {
+            return Ok(());
+        }
         match self.opened() {
             Ok(file) => self.sync(&file),
             // Removed and closed: there is nothing left that could be lost.

@@ -1,5 +1,5 @@
 //! State that is derived from batch headers alone, found again when its own file is no help: the
-//! producers after a truncation, the aborted transactions of a segment whose index is lost.
+//! producers where a log is cut, the aborted transactions of a segment whose index is lost.
 
 use std::ops::Range;
 
@@ -14,15 +14,15 @@ use crate::log::report::RecoveryReport;
 use crate::log::scan::{Found, ScanError, WALK_BYTES};
 
 impl Log {
-    /// The producer state at the log end: the newest sound snapshot and the batches since.
-    pub(in crate::log) fn rebuild_producers(&mut self) -> Result<(), LogError> {
+    /// The producer state where a batch ends: the newest sound snapshot and the batches since.
+    pub(in crate::log) fn producers_at(&mut self, end: Offset) -> Result<Producers, LogError> {
         let mut report = RecoveryReport::default();
-        let written = self.newest_snapshot(self.log_end_offset, &mut report);
+        let written = self.newest_snapshot(end, &mut report)?;
         let newer = |at: &Offset| written.as_ref().is_none_or(|(offset, _)| at > offset);
         let pending = self
             .pending_snapshots
             .iter()
-            .filter(|(at, _)| *at <= self.log_end_offset && newer(at))
+            .filter(|(at, _)| *at <= end && newer(at))
             .max_by_key(|(at, _)| *at)
             .and_then(|(at, bytes)| Some((*at, snapshot::decode(bytes, *at)?)));
         let (from, mut producers) = pending
@@ -30,15 +30,14 @@ impl Log {
             .unwrap_or_else(|| (self.segments_start(), Producers::default()));
         let count_max = self.config.producer_count_max;
         self.walk_headers(
-            self.segment_of(from)..self.segments.len(),
+            self.segment_of(from)..self.segments.len().min(self.segment_of(end) + 1),
             |found, marker| {
-                if found.header.base_offset >= from {
+                if (from..end).contains(&found.header.base_offset) {
                     producers.replay(&found.header, marker.as_ref(), count_max);
                 }
             },
         )?;
-        self.producers = producers;
-        Ok(())
+        Ok(producers)
     }
 
     /// The aborted transactions of a segment whose file of them is lost.
