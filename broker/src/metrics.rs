@@ -46,6 +46,8 @@ pub struct Metrics {
     sent_bytes: AtomicU64,
     flushes: Histogram,
     flush_failures: AtomicU64,
+    cold_reads: Histogram,
+    cold_read_bytes: AtomicU64,
     opened: Histogram,
     slowed: AtomicU64,
     pub groups: GroupCounters,
@@ -64,6 +66,8 @@ impl Default for Metrics {
             sent_bytes: AtomicU64::new(0),
             flushes: Histogram::default(),
             flush_failures: AtomicU64::new(0),
+            cold_reads: Histogram::default(),
+            cold_read_bytes: AtomicU64::new(0),
             opened: Histogram::default(),
             slowed: AtomicU64::new(0),
             groups: GroupCounters::default(),
@@ -122,6 +126,14 @@ impl Metrics {
         }
     }
 
+    /// A request waited so long for a read by a thread that may wait for the disk; it found records
+    /// of so many bytes.
+    pub fn cold_read(&self, waited: Duration, found_bytes: u64) {
+        self.cold_reads.record(waited);
+        self.cold_read_bytes
+            .fetch_add(found_bytes, Ordering::Relaxed);
+    }
+
     /// The records of a batch were checked or compressed anew, away from the data path.
     pub fn opened(&self, took: Duration) {
         self.opened.record(took);
@@ -161,6 +173,8 @@ impl Metrics {
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             flushes: self.flushes.snapshot(),
             flush_failures: self.flush_failures.load(Ordering::Relaxed),
+            cold_reads: self.cold_reads.snapshot(),
+            cold_read_bytes: self.cold_read_bytes.load(Ordering::Relaxed),
             opened: self.opened.snapshot(),
             slowed: self.slowed.load(Ordering::Relaxed),
             groups: self.groups.snapshot(),
@@ -181,6 +195,8 @@ pub struct MetricsSnapshot {
     pub sent_bytes: u64,
     pub flushes: HistogramSnapshot,
     pub flush_failures: u64,
+    pub cold_reads: HistogramSnapshot,
+    pub cold_read_bytes: u64,
     pub opened: HistogramSnapshot,
     pub slowed: u64,
     pub groups: GroupCounts,

@@ -65,14 +65,14 @@ mod tests;
 
 pub use append::{AppendAt, Appended, Origin, WriteBack};
 pub use checkpoint::FlushWork;
-pub use cold::{ColdRead, Resident};
+pub use cold::{ColdRead, Resident, Stamp};
 pub use copy::{is_complete_copy, remove_copy_marker};
 pub use epochs::EpochHistory;
 pub use error::{
     AppendError, BadRecord, BadRecords, Fault, InvalidRecord, LogError, ReadError, RecordRule,
 };
 pub use index::AbortedTransaction;
-pub use lookup::TimestampOffset;
+pub use lookup::{ByTime, TimeSearch, TimestampOffset};
 pub use open::OpenLog;
 pub use producers::{ProducerBatch, ProducerEntry, ProducerError, Producers};
 pub use read::LogRead;

@@ -2,6 +2,7 @@
 //! Clients' rules about framing, order, acks, long polls and sessions, as seen on the wire.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
@@ -665,7 +666,27 @@ fn a_session_tells_only_what_changed() {
 
 #[test]
 fn every_special_timestamp_has_its_answer() {
-    let mut wire = wire("memory");
+    asks_for_every_timestamp(wire("memory"));
+}
+
+/// A search by time is made by a thread that may wait for the disk.
+#[test]
+fn a_search_by_time_is_answered_by_whoever_may_wait_for_the_disk() {
+    let wire = wire("memory");
+    let searches = Arc::new(AtomicUsize::new(0));
+    let (broker, counted) = (Arc::downgrade(&wire.world.broker), Arc::clone(&searches));
+    wire.world.broker.cold_reads.on_push(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let broker = broker.upgrade().unwrap();
+        assert!(broker.cold_reads.run_one());
+    });
+    let metrics = Arc::clone(&wire.world.broker.metrics);
+    asks_for_every_timestamp(wire);
+    assert_eq!(searches.load(Ordering::Relaxed), 5, "and nothing else is");
+    assert_eq!(metrics.snapshot().cold_reads.count(), 5);
+}
+
+fn asks_for_every_timestamp(mut wire: Wire) {
     wire.produce(0, &batch(&["a", "b", "c"]));
     let list = |timestamp| {
         let partition = ListOffsetsPartition::default()
@@ -679,7 +700,9 @@ fn every_special_timestamp_has_its_answer() {
             .with_topics(vec![topic])
     };
     let mut ask = |version, timestamp| {
-        let response = wire.call(version, &list(timestamp));
+        let id = wire.send(version, &list(timestamp));
+        wire.sleep(0);
+        let response: ListOffsetsResponse = wire.answer(id, version);
         let answer = &response.topics[0].partitions[0];
         (answer.error_code, answer.offset, answer.timestamp)
     };

@@ -1,4 +1,10 @@
 //! ListOffsets: the offset of a point in time, or of one of Kafka's special timestamps.
+//!
+//! A search by time may have to wait for the disk, so a request with one is answered by a thread
+//! that may wait, without any partition's lock (`crate::cold_reads`).
+
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -7,14 +13,17 @@ use ottla_protocol::messages::list_offsets_response::{
 };
 use ottla_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use ottla_protocol::types::LeaderEpoch;
+use ottla_storage::log::ByTime;
+use parking_lot::Mutex;
 
 use super::hosted;
-use crate::broker::Logs;
+use crate::broker::{Broker, Logs};
 use crate::context::RequestContext;
 use crate::errors::ToErrorCode;
 use crate::metadata::TopicKey;
 use crate::partition::{Isolation, Partition, PartitionError};
-use crate::reply::Reply;
+use crate::purgatory::Waiter;
+use crate::reply::{Parked, Reply};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -37,6 +46,96 @@ pub fn handle(
     ctx: &RequestContext<'_>,
     request: ListOffsetsRequest,
 ) -> Reply<ListOffsetsResponse> {
+    if !logs.cold_reads.is_served() || !asks_by_time(&request) {
+        return Reply::Now(answer(&logs, ctx.version, request));
+    }
+    let search = Arc::new(Search {
+        waiter: Waiter::new(ctx.signal),
+        answer: Mutex::new(None),
+    });
+    let wanted = Arc::downgrade(&search);
+    let (broker, version) = (Arc::clone(ctx.broker), ctx.version);
+    let began = broker.clock.now();
+    logs.cold_reads.push(move || {
+        carry_out(&wanted, &broker, version, request);
+        let waited = broker.clock.now().saturating_duration_since(began);
+        broker.metrics.cold_read(waited, 0);
+    });
+    Reply::Parked(Box::new(Await(search)))
+}
+
+fn asks_by_time(request: &ListOffsetsRequest) -> bool {
+    let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    let mut timestamps = partitions.map(|asked| asked.timestamp);
+    timestamps.any(|timestamp| timestamp >= 0 || timestamp == MAX_TIMESTAMP)
+}
+
+/// An answer that is being made by a thread that may wait for the disk.
+struct Search {
+    waiter: Arc<Waiter>,
+    answer: Mutex<Option<ListOffsetsResponse>>,
+}
+
+fn carry_out(
+    wanted: &Weak<Search>,
+    broker: &Arc<Broker>,
+    version: i16,
+    request: ListOffsetsRequest,
+) {
+    let Some(search) = wanted.upgrade() else {
+        return; // the connection went away
+    };
+    let mut tell = Tell {
+        answer: Some(lost(&request)),
+        search,
+    };
+    tell.answer = Some(answer(&broker.logs(), version, request));
+}
+
+/// What is answered if the search ends by a defect.
+fn lost(request: &ListOffsetsRequest) -> ListOffsetsResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let code = ErrorCode::UNKNOWN_SERVER_ERROR;
+        let partitions = topic.partitions.iter().map(|asked| failed(asked, code));
+        ListOffsetsTopicResponse::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.collect())
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+/// Tells the request when it is dropped: also when the work ended by a defect.
+struct Tell {
+    search: Arc<Search>,
+    answer: Option<ListOffsetsResponse>,
+}
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        *self.search.answer.lock() = self.answer.take();
+        self.search.waiter.fire();
+    }
+}
+
+struct Await(Arc<Search>);
+
+impl Parked<ListOffsetsResponse> for Await {
+    fn waiter(&self) -> &Arc<Waiter> {
+        &self.0.waiter
+    }
+
+    /// As long as a read takes.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn resume(&mut self, _now: Instant) -> Option<ListOffsetsResponse> {
+        self.0.waiter.rearm();
+        self.0.answer.lock().take()
+    }
+}
+
+fn answer(logs: &Logs<'_>, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let isolation = if request.isolation_level == 1 {
         Isolation::ReadCommitted
     } else {
@@ -45,14 +144,14 @@ pub fn handle(
     let topics = request
         .topics
         .into_iter()
-        .map(|topic| answer_topic(&logs, ctx, topic, isolation))
+        .map(|topic| answer_topic(logs, version, topic, isolation))
         .collect();
-    Reply::Now(ListOffsetsResponse::default().with_topics(topics))
+    ListOffsetsResponse::default().with_topics(topics)
 }
 
 fn answer_topic(
     logs: &Logs<'_>,
-    ctx: &RequestContext<'_>,
+    version: i16,
     topic: ListOffsetsTopic,
     isolation: Isolation,
 ) -> ListOffsetsTopicResponse {
@@ -74,8 +173,8 @@ fn answer_topic(
             }
             let index = asked.partition_index;
             match hosted::partition(logs, &key, hosted.as_deref(), index) {
-                Ok(partition) => look_up(&partition, ctx.version, asked, isolation)
-                    .unwrap_or_else(|error| failed(asked, error.code(ctx.version))),
+                Ok(partition) => look_up(&partition, version, asked, isolation)
+                    .unwrap_or_else(|error| failed(asked, error.code(version))),
                 Err((error, _)) => failed(asked, error),
             }
         })
@@ -129,8 +228,8 @@ fn look_up(
         timestamp if timestamp >= 0 || timestamp == MAX_TIMESTAMP => {
             let found = match timestamp {
                 MAX_TIMESTAMP if version < MAX_TIMESTAMP_FROM => return Err(Unknown::Timestamp),
-                MAX_TIMESTAMP => partition.max_timestamp(isolation)?,
-                timestamp => partition.offset_for_timestamp(timestamp, isolation)?,
+                MAX_TIMESTAMP => partition.find_by_time(ByTime::Youngest, isolation)?,
+                timestamp => partition.find_by_time(ByTime::AtLeast(timestamp), isolation)?,
             };
             match found {
                 Some(found) => (found.timestamp, found.offset.0, found.leader_epoch),

@@ -784,6 +784,23 @@ pub const METRICS: &[Metric] = &[
         |gathered, samples| samples.add_histogram(&[], &gathered.counters.flushes),
     ),
     row(
+        Histogram,
+        "ottla_cold_read_seconds",
+        "seconds",
+        NONE,
+        "Time that requests waited for what was not in memory: reads of Fetch, and searches of \
+         ListOffsets by time. Its count is the number of such reads.",
+        |gathered, samples| samples.add_histogram(&[], &gathered.counters.cold_reads),
+    ),
+    row(
+        Counter,
+        "ottla_cold_read_bytes_total",
+        "bytes",
+        NONE,
+        "Bytes of records that reads of Fetch have found by waiting for the disk.",
+        |gathered, samples| samples.add_count(&[], gathered.counters.cold_read_bytes),
+    ),
+    row(
         Counter,
         "ottla_flush_failures_total",
         "flushes",

@@ -8,11 +8,15 @@ use std::sync::atomic::Ordering;
 use ottla_protocol::types::{LeaderEpoch, Offset};
 use ottla_storage::disk::RecordData;
 use ottla_storage::log::{
-    AbortedTransaction, ColdRead, Log, LogRead, ReadError, Resident, TimestampOffset,
+    AbortedTransaction, ByTime, ColdRead, Log, LogRead, ReadError, Resident, Stamp, TimeSearch,
+    TimestampOffset,
 };
 
 use super::{DiskTrouble, Effects, Inner, Partition, PartitionError, Suspicion, copy_of};
 use crate::purgatory::{FetchWait, WatchKey};
+
+/// A log may change under a search without its lock; after so many attempts it takes the lock.
+const SEARCHES_MAX: usize = 8;
 
 /// Who reads, and so how far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +91,21 @@ pub struct ColdPart {
     found: Option<LogRead>,
 }
 
-/// What was found by waiting; for the next attempt of the same read.
+/// What was found by waiting; for the next attempt of the same read, if the log is still the same
+/// then.
 #[derive(Debug)]
-pub struct Warmed(Result<Option<LogRead>, ReadError>);
+pub struct Warmed {
+    read: Result<Option<LogRead>, ReadError>,
+    stamp: Stamp,
+}
+
+impl Warmed {
+    /// Of the records that were found.
+    pub fn size_bytes(&self) -> u64 {
+        let read = self.read.as_ref().ok().and_then(Option::as_ref);
+        read.map_or(0, |read| u64::from(read.size_bytes))
+    }
+}
 
 impl PartitionRead {
     fn nothing(
@@ -140,13 +156,11 @@ impl Partition {
 
     /// Waits for the disk, without the partition's lock, for what a read found cold.
     pub fn warm(&self, ColdPart { work, found }: ColdPart) -> Warmed {
-        let read = work.run();
-        let same = self.with(|inner, _| inner.log_mut().is_ok_and(|log| log.adopt(*work)));
-        // About a log that has changed meanwhile nothing is said: the next attempt sees it.
-        Warmed(match same {
-            true => read.map(|read| read.or(found)),
-            false => Ok(None),
-        })
+        let (read, stamp) = (work.run(), work.stamp().clone());
+        // Whether the log has changed meanwhile the next attempt sees.
+        self.with(|inner, _| inner.log().is_ok_and(|log| log.adopt(*work)));
+        let read = read.map(|read| read.or(found));
+        Warmed { read, stamp }
     }
 
     fn note_failure<T>(
@@ -241,30 +255,36 @@ impl Partition {
         })
     }
 
-    /// The first record at or after `timestamp` that readers of that isolation may see.
-    pub fn offset_for_timestamp(
+    /// The record that is looked for among those that readers of that isolation may see. Waits for
+    /// the disk, but not with the partition's lock.
+    pub fn find_by_time(
         &self,
-        timestamp: i64,
+        by: ByTime,
         isolation: Isolation,
     ) -> Result<Option<TimestampOffset>, PartitionError> {
-        self.with_soon(|inner, _| {
-            let upper = inner.marks()?.upper(isolation);
+        for _ in 0..SEARCHES_MAX {
+            let (search, upper) = self.with_soon(|inner, _| inner.search(by, isolation))?;
+            let found = search.run();
+            let counts = self.with_soon(|inner, _| Ok(inner.log()?.adopt_search(search)))?;
+            if counts {
+                return self.found_by_time(found, upper);
+            }
+        }
+        // The log changes all the time: once more, and it has to wait.
+        let (found, upper) = self.with_soon(|inner, _| {
+            let (search, upper) = inner.search(by, isolation)?;
             let _inside = inner.seat.enter().ok_or(PartitionError::Hangs)?;
-            Ok(inner.log()?.offset_for_timestamp(timestamp, upper)?)
-        })
+            Ok((search.run(), upper))
+        })?;
+        self.found_by_time(found, upper)
     }
 
-    /// The record with the largest timestamp.
-    pub fn max_timestamp(
+    fn found_by_time(
         &self,
-        isolation: Isolation,
+        found: Result<Option<TimestampOffset>, ReadError>,
+        upper: Offset,
     ) -> Result<Option<TimestampOffset>, PartitionError> {
-        self.with_soon(|inner, _| {
-            let upper = inner.marks()?.upper(isolation);
-            let _inside = inner.seat.enter().ok_or(PartitionError::Hangs)?;
-            let found = inner.log()?.max_timestamp()?;
-            Ok(found.filter(|found| found.offset < upper))
-        })
+        Ok(found?.filter(|found| found.offset < upper))
     }
 
     /// The leader epoch of the record at `offset`, or of the next leadership when it is the log
@@ -332,7 +352,9 @@ fn found_in_memory(
     warmed: Option<Warmed>,
 ) -> Result<Result<Records, ColdPart>, ReadError> {
     let (offset, max_bytes) = (from.offset, from.max_bytes);
-    let warmed = warmed.map_or(Ok(None), |warmed| warmed.0)?;
+    // What was read of a log that has changed says nothing, nor does its error.
+    let warmed = warmed.filter(|warmed| log.is_at(&warmed.stamp));
+    let warmed = warmed.map_or(Ok(None), |warmed| warmed.read)?;
     let fits = |read: &LogRead| {
         read.next_offset <= upper && (read.size_bytes <= max_bytes || from.at_least_one)
     };
@@ -356,6 +378,22 @@ fn found_in_memory(
 }
 
 impl Inner {
+    /// A search by time, and what readers may not see of its result. The youngest record is looked
+    /// for in the whole log: when it is not visible yet, there is none.
+    fn search(
+        &mut self,
+        by: ByTime,
+        isolation: Isolation,
+    ) -> Result<(TimeSearch, Offset), PartitionError> {
+        let marks = self.marks()?;
+        let upper = marks.upper(isolation);
+        let below = match by {
+            ByTime::AtLeast(_) => upper,
+            ByTime::Youngest => marks.log_end_offset,
+        };
+        Ok((self.log()?.search_by_time(by, below), upper))
+    }
+
     pub(super) fn marks(&self) -> Result<Marks, PartitionError> {
         let log = self.log()?;
         let high_watermark = self.state.high_watermark();

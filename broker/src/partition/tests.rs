@@ -4,6 +4,7 @@ use ottla_protocol::batch::BatchBuilder;
 use ottla_storage::disk::memory::{InjectedError, Injection, Operation};
 use ottla_storage::disk::{Disk, MemoryDisk};
 use ottla_storage::layout::DirectoryId;
+use ottla_storage::log::{AppendAt, Origin};
 
 use std::time::Instant;
 
@@ -298,4 +299,67 @@ fn a_closed_partition_says_what_the_checkpoints_need() {
     assert_eq!(marks.high_watermark, Offset(4));
     world.partition.forget();
     assert!(!world.partition.is_hosted());
+}
+
+impl World {
+    /// What a read finds that may not wait, while nothing is in memory.
+    fn warmed(&self, offset: i64) -> Warmed {
+        self.partition.with(|inner, _| {
+            inner.log_mut().unwrap().release_caches();
+        });
+        self.disk.set_resident(false);
+        let read = self.partition.read_resident(&from(offset), None).unwrap();
+        self.disk.set_resident(true);
+        match read {
+            Reading::Cold(cold) => self.partition.warm(cold),
+            Reading::Found(found) => panic!("{found:?} was found in memory"),
+        }
+    }
+
+    fn read_with(&self, offset: i64, warmed: Warmed) -> PartitionRead {
+        let read = self.partition.read_resident(&from(offset), Some(warmed));
+        match read.unwrap() {
+            Reading::Found(read) => read,
+            Reading::Cold(cold) => panic!("{cold:?}"),
+        }
+    }
+}
+
+/// What was read without the lock is used later: until then the log may have been cut and
+/// written again.
+#[test]
+fn what_was_warmed_before_a_truncation_is_not_handed_out_after_it() {
+    let world = world(Durability::Memory);
+    for records in [1, 2, 3] {
+        world.append(records).unwrap();
+    }
+    let warmed = world.warmed(1);
+    world.partition.with(|inner, _| {
+        let log = inner.log_mut().unwrap();
+        log.truncate_to(Offset(1)).unwrap();
+        let at = AppendAt {
+            leader_epoch: LeaderEpoch(3),
+            now_ms: 1_000,
+            origin: Origin::Coordinator,
+        };
+        log.append(batch(5), &at).unwrap();
+    });
+    let read = world.read_with(1, warmed);
+    let again = world.read(1).unwrap();
+    assert_eq!(
+        read.next_offset,
+        Offset(6),
+        "the one batch that is there now"
+    );
+    assert_eq!(read.size_bytes, again.size_bytes);
+}
+
+#[test]
+fn what_was_warmed_is_used_while_the_log_is_the_same() {
+    let world = world(Durability::Memory);
+    world.append(2).unwrap();
+    let warmed = world.warmed(0);
+    world.append(1).unwrap();
+    let read = world.read_with(0, warmed);
+    assert_eq!(read.next_offset, Offset(2), "an append replaces nothing");
 }

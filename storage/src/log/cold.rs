@@ -45,12 +45,17 @@ pub struct ColdRead {
     dir: Arc<str>,
     interval_bytes: u32,
     holes: Vec<DamagedPlace>,
-    /// Which log it is, and which generation of its files.
-    log: Arc<Mutex<u64>>,
-    generation: u64,
+    stamp: Stamp,
     segments: Vec<Excerpt>,
     /// `None`: which transactions were aborted is all that is asked.
     wanted: Option<Wanted>,
+}
+
+/// Which log something was found in, and which generation of its files.
+#[derive(Clone)]
+pub struct Stamp {
+    log: Arc<Mutex<u64>>,
+    generation: u64,
 }
 
 struct Excerpt {
@@ -111,11 +116,15 @@ impl ColdRead {
             dir: Arc::clone(&log.dir),
             interval_bytes: log.config.index_interval_bytes,
             holes: log.holes.iter().filter(here).cloned().collect(),
-            log: Arc::clone(&log.writer),
-            generation: log.generation,
+            stamp: log.stamp(),
             segments,
             wanted,
         }
+    }
+
+    /// Where and when what it finds is true.
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
     }
 
     /// Reads, waiting for the disk as long as it takes. `None` when no records were asked for.
@@ -151,23 +160,43 @@ impl Log {
     /// Keeps the handles and indexes that a cold read has loaded, so that the next read need not.
     /// False when the log is another one by now, or its files were replaced: then what was read
     /// counts for nothing.
-    pub fn adopt(&mut self, cold: ColdRead) -> bool {
-        if !Arc::ptr_eq(&cold.log, &self.writer) || cold.generation != self.generation {
+    pub fn adopt(&self, cold: ColdRead) -> bool {
+        if !self.is_at(&cold.stamp) {
             return false;
         }
         for Excerpt {
             segment, partial, ..
         } in cold.segments
         {
-            let base = segment.base_offset;
-            let at = self
-                .segments
-                .binary_search_by_key(&base, |segment| segment.base_offset);
-            if let Ok(at) = at {
+            if let Some(at) = self.segment_at(segment.base_offset) {
                 self.segments[at].adopt(segment, partial);
             }
         }
         true
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp {
+            log: Arc::clone(&self.writer),
+            generation: self.generation,
+        }
+    }
+
+    /// Whether nothing that is below the log's end now was replaced since.
+    pub fn is_at(&self, stamp: &Stamp) -> bool {
+        Arc::ptr_eq(&stamp.log, &self.writer) && stamp.generation == self.generation
+    }
+
+    pub(super) fn segment_at(&self, base: Offset) -> Option<usize> {
+        self.segments
+            .binary_search_by_key(&base, |segment| segment.base_offset)
+            .ok()
+    }
+}
+
+impl std::fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stamp({})", self.generation)
     }
 }
 

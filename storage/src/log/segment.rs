@@ -120,6 +120,14 @@ impl Segment {
         let index = self.loaded_index();
         let index = index.map(|index| Box::new(index.excerpt(self.relative(offset), bytes)));
         Segment {
+            index: index.map_or_else(OnceLock::new, OnceLock::from),
+            ..self.without_index()
+        }
+    }
+
+    /// The same without an index.
+    pub(crate) fn without_index(&self) -> Segment {
+        Segment {
             in_swap: self.in_swap,
             unwritten: self.unwritten,
             released_largest: self.released_largest,
@@ -128,13 +136,12 @@ impl Segment {
                 .get()
                 .cloned()
                 .map_or_else(OnceLock::new, OnceLock::from),
-            index: index.map_or_else(OnceLock::new, OnceLock::from),
             ..Segment::existing(self.base_offset, self.size_bytes, self.created_ms)
         }
     }
 
     /// Takes over what a reader without the log's lock has found out about the same bytes.
-    pub(crate) fn adopt(&mut self, excerpt: Segment, partial_index: bool) {
+    pub(crate) fn adopt(&self, excerpt: Segment, partial_index: bool) {
         if excerpt.size_bytes != self.size_bytes || excerpt.unwritten != self.unwritten {
             return;
         }

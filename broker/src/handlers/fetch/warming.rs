@@ -44,6 +44,16 @@ pub(super) struct Warming {
     offer: Mutex<Option<Offer>>,
 }
 
+impl Outcome {
+    fn size_bytes(&self) -> u64 {
+        match self {
+            Outcome::Warmed(warmed) => warmed.size_bytes(),
+            Outcome::Read(Ok(read)) => read.size_bytes,
+            Outcome::Read(Err(_)) | Outcome::Lost => 0,
+        }
+    }
+}
+
 impl ColdTarget {
     fn read(self) -> Outcome {
         match self.attempts < ATTEMPTS_MAX {
@@ -60,7 +70,14 @@ impl Warming {
             offer: Mutex::new(None),
         });
         let wanted = Arc::downgrade(&warming);
-        broker.cold_reads.push(move || carry_out(&wanted, cold));
+        let (clock, metrics) = (Arc::clone(&broker.clock), Arc::clone(&broker.metrics));
+        let began = clock.now();
+        broker.cold_reads.push(move || {
+            if let Some(found_bytes) = carry_out(&wanted, cold) {
+                let waited = clock.now().saturating_duration_since(began);
+                metrics.cold_read(waited, found_bytes);
+            }
+        });
         warming
     }
 
@@ -70,10 +87,9 @@ impl Warming {
     }
 }
 
-fn carry_out(wanted: &Weak<Warming>, cold: ColdTarget) {
-    let Some(warming) = wanted.upgrade() else {
-        return; // the connection went away
-    };
+/// Answers how many bytes were found; `None`: the connection went away.
+fn carry_out(wanted: &Weak<Warming>, cold: ColdTarget) -> Option<u64> {
+    let warming = wanted.upgrade()?;
     let mut tell = Tell {
         warming,
         offer: Some(Offer {
@@ -83,9 +99,11 @@ fn carry_out(wanted: &Weak<Warming>, cold: ColdTarget) {
         }),
     };
     let outcome = cold.read();
+    let found_bytes = outcome.size_bytes();
     if let Some(offer) = &mut tell.offer {
         offer.outcome = outcome;
     }
+    Some(found_bytes)
 }
 
 /// Tells the fetch when it is dropped: also when the work ended by a defect.

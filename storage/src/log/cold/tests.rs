@@ -8,7 +8,7 @@ use ottla_protocol::types::{Offset, TopicId};
 use uuid::Uuid;
 
 use super::super::tests::{batch, batches_of, bytes_of, client};
-use super::super::{LogConfig, OpenLog, ReadError};
+use super::super::{ByTime, LogConfig, OpenLog, ReadError};
 use super::*;
 use crate::disk::MemoryDisk;
 
@@ -99,7 +99,7 @@ fn what_is_read_later_is_what_a_read_that_waits_gives() {
 fn what_was_loaded_is_kept_and_the_next_read_need_not_wait() {
     let disk = MemoryDisk::new();
     let written = log(&disk);
-    let mut log = reopened(&disk, written);
+    let log = reopened(&disk, written);
     let read = |log: &Log| log.read_resident(Offset(31), 100, Offset(300), true);
     let waited = disk.waiting_reads();
     let work = cold(read(&log));
@@ -152,7 +152,7 @@ fn a_log_whose_files_were_cut_adopts_nothing() {
     log.truncate_to(Offset(150)).unwrap();
     assert!(!log.adopt(*work));
     let other = MemoryDisk::new();
-    let (mut other, work) = (
+    let (other, work) = (
         self::log(&other),
         cold(log.read_resident(Offset(0), 100, Offset(150), true)),
     );
@@ -162,7 +162,7 @@ fn a_log_whose_files_were_cut_adopts_nothing() {
 #[test]
 fn aborted_transactions_are_loaded_without_the_log_too() {
     let disk = MemoryDisk::new();
-    let mut log = reopened(&disk, log(&disk));
+    let log = reopened(&disk, log(&disk));
     let asked = |log: &Log| log.aborted_transactions_resident(Offset(0), Offset(300));
     let waited = disk.waiting_reads();
     let work = cold(asked(&log));
@@ -170,4 +170,54 @@ fn aborted_transactions_are_loaded_without_the_log_too() {
     assert!(work.run().unwrap().is_none());
     assert!(log.adopt(*work));
     assert!(found(asked(&log)).is_empty());
+}
+
+#[test]
+fn a_search_by_time_needs_no_lock_and_waits_on_its_own_thread_only() {
+    let disk = MemoryDisk::new();
+    let log = reopened(&disk, log(&disk));
+    disk.set_resident(false);
+    for (by, upper) in [
+        (ByTime::AtLeast(37), 300),
+        (ByTime::AtLeast(0), 300),
+        (ByTime::AtLeast(37), 100),
+        (ByTime::AtLeast(1_000), 300),
+        (ByTime::Youngest, 300),
+    ] {
+        let waited = disk.waiting_reads();
+        let search = log.search_by_time(by, Offset(upper));
+        assert_eq!(disk.waiting_reads(), waited, "making it must not wait");
+        let found = search.run().unwrap();
+        assert!(log.adopt_search(search));
+        // The record at 3n + k is of the time n + k.
+        let wanted = match by {
+            ByTime::AtLeast(0) => Some(0),
+            ByTime::AtLeast(timestamp) => Some(3 * timestamp - 4),
+            ByTime::Youngest => Some(299),
+        };
+        let wanted = wanted.filter(|offset| *offset < upper);
+        assert_eq!(
+            found.map(|found| found.offset.0),
+            wanted,
+            "{by:?} below {upper}"
+        );
+    }
+    assert!(log.segments.iter().all(|one| one.loaded_index().is_some()));
+}
+
+#[test]
+fn a_search_by_time_that_was_overtaken_counts_for_nothing() {
+    let disk = MemoryDisk::new();
+    let mut log = log(&disk);
+    let search = log.search_by_time(ByTime::AtLeast(50), Offset(300));
+    log.truncate_to(Offset(120)).unwrap();
+    assert!(!log.adopt_search(search), "what it has found may be gone");
+    let search = log.search_by_time(ByTime::AtLeast(10), Offset(120));
+    log.advance_log_start_offset(Offset(60)).unwrap();
+    let checkpoint = log.begin_checkpoint();
+    let result = checkpoint.run();
+    log.finish_flush(checkpoint, result);
+    let gone = log.delete_segments_below_log_start().unwrap();
+    assert!(gone.segments > 0);
+    assert!(!log.adopt_search(search), "its files may be gone");
 }
