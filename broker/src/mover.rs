@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use ottla_protocol::types::TopicPartition;
-use ottla_storage::disk::RecordData;
+use ottla_storage::disk::{RecordData, is_out_of_descriptors};
 use ottla_storage::layout;
 use ottla_storage::log::{Log, LogError, remove_copy_marker};
 use parking_lot::Mutex;
@@ -85,6 +85,19 @@ enum MoveError {
     Stranded(String),
 }
 
+impl MoveError {
+    /// Whether the move is to be tried again: it has to wait, or no descriptor was left.
+    fn is_for_now(&self) -> bool {
+        let mut errors =
+            std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        matches!(self, MoveError::Later)
+            || errors.any(|error| {
+                let error = error.downcast_ref::<io::Error>();
+                error.is_some_and(is_out_of_descriptors)
+            })
+    }
+}
+
 impl Mover {
     /// `wake` is called after every wish. Only the first call counts.
     pub fn on_wish(&self, wake: impl Fn() + Send + Sync + 'static) {
@@ -127,7 +140,7 @@ impl Mover {
             }
             let moved = Move::new(broker, &partition, wish.number, pause).run();
             match moved {
-                Err(MoveError::Later) => {
+                Err(error) if error.is_for_now() => {
                     self.wishes.lock().push_back(wish);
                     again = RETRY_AFTER;
                 }

@@ -457,6 +457,15 @@ impl Partition {
     /// Flushes and closes the log for a clean shutdown. Later requests get `NotHosted`. A log that
     /// is offline cannot be closed: the next start must not trust what the kernel remembers of it.
     pub fn close(&self) -> Result<(), LogError> {
+        self.close_log(false)
+    }
+
+    /// The same, but a log that finds no descriptor stays open, to be closed later.
+    pub fn close_if_possible(&self) -> Result<(), LogError> {
+        self.close_log(true)
+    }
+
+    fn close_log(&self, later: bool) -> Result<(), LogError> {
         self.with(|inner, effects| {
             let mut log = match self.leave(inner, LogSlot::Closed(None), effects) {
                 LogSlot::Open(log) => log,
@@ -467,7 +476,11 @@ impl Partition {
                 LogSlot::Closed(_) => return Ok(()),
             };
             let closed = log.close();
-            if closed.is_err() {
+            if let Err(error) = &closed {
+                if later && error.is_out_of_descriptors() {
+                    inner.slot = LogSlot::Open(log);
+                    return closed;
+                }
                 inner.seat.set_unclean();
             }
             let mut marks = checkpoint_marks(&log, &inner.state);

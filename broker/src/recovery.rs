@@ -45,6 +45,8 @@ struct Task {
     config: Arc<TopicConfig>,
     index: i32,
     place: Place,
+    /// It found no descriptor beside others once.
+    again: bool,
 }
 
 /// Where a partition is.
@@ -160,13 +162,18 @@ impl Recovery {
 
     /// Opens one partition; false when none is left.
     pub fn open_next(&self) -> bool {
-        let Some(task) = self.next_task() else {
+        let Some(mut task) = self.next_task() else {
             return false;
         };
         let name = (Arc::clone(&task.topic.name), task.topic.id, task.index);
         let epoch = task.topic.partitions[task.index as usize].leader_epoch;
         let (log, scanned_bytes) = match self.open_log(&task) {
             Ok((log, scanned_bytes)) => (Ok(log), scanned_bytes),
+            Err(error) if error.is_out_of_descriptors() && !task.again => {
+                task.again = true;
+                self.tasks.lock()[0].push_back(task);
+                return true;
+            }
             Err(error) => (Err(error), 0),
         };
         self.readiness.log_recovered(scanned_bytes);
@@ -377,6 +384,7 @@ fn tasks(
                 config,
                 index,
                 place,
+                again: false,
             });
         }
     }
@@ -386,6 +394,7 @@ fn tasks(
             config,
             index,
             place: new_place(&broker.log_dirs),
+            again: false,
         });
     }
     queues

@@ -9,7 +9,7 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::types::Offset;
 use ottla_storage::disk::Disk;
-use ottla_storage::disk::memory::{InjectedError, Injection, Operation};
+use ottla_storage::disk::memory::{Crash, InjectedError, Injection, Operation};
 
 use crate::errors::ToErrorCode;
 use crate::handlers::testing::TestBroker;
@@ -133,6 +133,25 @@ fn a_failed_write_does_so_too_and_a_failed_read_only_when_the_directory_does_not
     assert!(readable(&other, "t", 1).is_err());
     settle(&other);
     assert_eq!(offline(&other, "t"), [false, true, false, true]);
+}
+
+#[test]
+fn a_start_that_finds_no_descriptor_for_a_log_tries_it_again_after_the_others() {
+    let test = TestBroker::new();
+    test.create_topic("t", 3);
+    for partition in 0..3 {
+        test.append("t", partition, &[b"value"]);
+        let partition = test.broker.partitions.get("t", partition);
+        partition.unwrap().close().unwrap();
+    }
+    let (disks, image) = (test.disks.clone(), test.image());
+    drop(test);
+    disks[0].crash(Crash::Process);
+    let scarce = Injection::once(Operation::Open, InjectedError::TooManyOpenFiles);
+    disks[0].inject(scarce.on("t-1/"));
+    let test = TestBroker::recovered(&disks, image);
+    assert_eq!(offline(&test, "t"), [false; 3]);
+    assert!(readable(&test, "t", 1).unwrap() > 0);
 }
 
 #[test]

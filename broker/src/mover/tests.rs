@@ -121,6 +121,25 @@ fn a_moved_partition_has_everything_and_its_old_folder_is_gone() {
 }
 
 #[test]
+fn a_move_that_finds_no_descriptor_is_tried_again() {
+    for operation in [Operation::Create, Operation::Sync] {
+        for skip in 0..4 {
+            let test = with_records(50);
+            assert_eq!(ask(&test, "/data1"), 0);
+            let scarce = Injection::once(operation, InjectedError::TooManyOpenFiles);
+            test.disks[1].inject(scarce.on("future").skip(skip));
+            run(&test);
+            run(&test);
+            assert!(!partition(&test).is_moving(), "{operation:?} {skip}");
+            assert!(test.disks[1].exists("t-0").unwrap(), "{operation:?} {skip}");
+            assert_eq!(values(&test), (0..50).map(value).collect::<Vec<_>>());
+            let left = test.disks[1].list("").unwrap();
+            assert!(left.iter().all(|entry| !entry.name.contains("future")));
+        }
+    }
+}
+
+#[test]
 fn who_asks_for_a_directory_gets_kafkas_answer() {
     let test = with_records(10);
     assert_eq!(ask(&test, "/none"), 57);

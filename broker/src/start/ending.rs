@@ -10,9 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ottla_storage::log::LogError;
+use parking_lot::Mutex;
+
 use crate::broker::Broker;
 use crate::housekeeper::{self, StopError};
 use crate::log_dirs::LogDir;
+use crate::partition::Partition;
 
 use super::threads::within;
 use super::{ALONE_MAX, in_parallel};
@@ -81,16 +85,24 @@ fn close_dir(broker: &Arc<Broker>, line: usize, dir: &Arc<LogDir>) -> Result<usi
     Ok(failed)
 }
 
-/// Closes every log of a directory, so that the next start has nothing to check.
+/// Closes every log of a directory, so that the next start has nothing to check. Those that find no
+/// descriptor beside others are closed after them, one by one.
 fn close_logs(broker: &Broker, dir: &Arc<LogDir>) -> usize {
     let mut partitions = broker.partitions.all();
     partitions.retain(|partition| partition.is_in(dir));
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let closed = |partition: &Arc<Partition>, closed: Result<(), LogError>| {
+        if let Err(error) = closed {
+            failed.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(?partition, %error, "a log could not be closed");
+        }
+    };
+    let late = Mutex::new(Vec::new());
     let close = || {
         while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = partition.close() {
-                failed.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(?partition, %error, "a log could not be closed");
+            match partition.close_if_possible() {
+                Err(error) if error.is_out_of_descriptors() => late.lock().push(partition),
+                other => closed(partition, other),
             }
         }
     };
@@ -98,6 +110,9 @@ fn close_logs(broker: &Broker, dir: &Arc<LogDir>) -> usize {
         broker.config.io_threads.min(partitions.len() / ALONE_MAX),
         close,
     );
+    for partition in late.into_inner() {
+        closed(partition, partition.close());
+    }
     failed.into_inner()
 }
 
@@ -105,9 +120,36 @@ fn close_logs(broker: &Broker, dir: &Arc<LogDir>) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use ottla_storage::disk::Disk as _;
+    use ottla_storage::disk::memory::{InjectedError, Injection, Operation};
 
     use super::*;
     use crate::handlers::testing::TestBroker;
+
+    #[test]
+    fn logs_that_find_no_descriptor_are_closed_after_the_others() {
+        let test = TestBroker::new();
+        test.create_topic("t", 3);
+        for partition in 0..3 {
+            test.append("t", partition, &[b"value"]);
+        }
+        let scarce = Injection::once(Operation::Sync, InjectedError::TooManyOpenFiles);
+        test.disk.inject(scarce.on("t-1/"));
+        close(&test.broker, Duration::from_secs(20)).unwrap();
+        assert!(test.disk.exists(".kafka_cleanshutdown").unwrap());
+
+        let test = TestBroker::new();
+        test.create_topic("t", 1);
+        test.append("t", 0, &[b"value"]);
+        let error = InjectedError::TooManyOpenFiles;
+        test.disk
+            .inject(Injection::always(Operation::Sync, error).on("t-0/"));
+        let ended = close(&test.broker, Duration::from_secs(20));
+        assert!(
+            matches!(ended, Err(StopError::Logs { failed: 1 })),
+            "{ended:?}"
+        );
+        assert!(!test.disk.exists(".kafka_cleanshutdown").unwrap());
+    }
 
     #[test]
     fn a_directory_that_hangs_does_not_hold_the_end() {

@@ -8,6 +8,7 @@ use ottla_protocol::types::{LeaderEpoch, Offset};
 use thiserror::Error;
 
 use super::producers::ProducerError;
+use crate::disk::is_out_of_descriptors;
 
 /// A log cannot be opened, flushed, truncated or closed.
 #[derive(Debug, Error)]
@@ -41,6 +42,11 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// No descriptor was left for it, and nothing is different: it may be tried again.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self, LogError::Io { source, .. } if is_out_of_descriptors(source))
+    }
+
     pub(crate) fn io(path: impl Into<String>, source: io::Error) -> LogError {
         LogError::Io {
             path: path.into(),
