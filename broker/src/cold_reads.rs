@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 type Job = Box<dyn FnOnce() + Send>;
 

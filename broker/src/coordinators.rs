@@ -29,7 +29,7 @@ use ottla_coordinator::{Answer, GroupCoordinator, Token, Turn};
 use ottla_protocol::error::ErrorCode;
 use ottla_protocol::types::Offset;
 use ottla_storage::image::ImageHome;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rand::Rng;
 use uuid::Builder;
 
@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use crate::log_dirs::LogDir;
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
+use crate::sync::Mutex;
 pub use gather::Committed;
 use gather::{Gathered, Written};
 use images::Images;

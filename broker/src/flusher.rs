@@ -20,13 +20,12 @@
 //! schedule says so.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use ottla_storage::disk::{Disk, is_out_of_descriptors};
 use ottla_storage::log::OldFiles;
-use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -35,6 +34,7 @@ use crate::log_starts;
 use crate::metrics::Metrics;
 use crate::partition::state::FlushDue;
 use crate::partition::{Flush, Partition, PartitionWriteBack};
+use crate::sync::{AtomicUsize, Mutex};
 
 /// So many partitions of one thread's round at most: the last one waits for all.
 const ROUND_MAX: usize = 32;

@@ -44,3 +44,4 @@ pub mod retention;
 pub mod scrubber;
 pub mod start;
 pub mod strangers;
+mod sync;

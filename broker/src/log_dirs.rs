@@ -18,10 +18,11 @@ use std::sync::{Arc, OnceLock};
 use ottla_storage::checkpoint::PartitionOffsets;
 use ottla_storage::disk::{AbsentDisk, Disk};
 use ottla_storage::layout::DirectoryId;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::config::cordon::ALL;
 use crate::dirty::DirtyBudget;
+use crate::sync;
 use errands::Errands;
 use hang::{Hang, Inside};
 use space::Space;
@@ -154,7 +155,7 @@ impl LogDir {
 
     /// The lock of something in here, for such a thread; `None`: its holder waits for a disk that
     /// hangs.
-    pub fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> Option<MutexGuard<'a, T>> {
+    pub(crate) fn lock<'a, T>(&self, mutex: &'a sync::Mutex<T>) -> Option<sync::MutexGuard<'a, T>> {
         let guard = self.hang.lock(mutex);
         if guard.is_none() {
             self.found_hanging();

@@ -21,20 +21,20 @@ mod writing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ottla_protocol::batch::BatchHeader;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use ottla_storage::log::{AppendError, Log, LogConfig, LogError, ReadError, RecordWork};
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::TopicConfig;
 use crate::dirty::DirtyShare;
 use crate::log_dirs::{LogDir, NoRoom, Seat};
 use crate::metrics::PartitionCounters;
 use crate::purgatory::{ProduceWait, Waiter, Watches};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard};
 use moving::Moving;
 use state::{FlushDue, FlushPolicy, PartitionState};
 

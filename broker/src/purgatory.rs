@@ -11,7 +11,9 @@
 //! becomes true during the check is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::{AtomicBool, AtomicI64, AtomicUsize};
 
 /// Tells the owner of a connection (a tokio task, the simulator's scheduler) to call `process`
 /// again.

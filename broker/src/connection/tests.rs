@@ -25,13 +25,14 @@ mod dirty;
 mod gather;
 mod opening;
 mod patience;
+mod schedules;
 mod wire_rules;
 
 const TIMEOUT_MS: i32 = 10_000;
 
 /// One client on one connection of a broker whose time and disk the test drives.
 struct Wire {
-    world: TestBroker,
+    world: Arc<TestBroker>,
     connection: Connection,
     now: Instant,
     next_id: i32,
@@ -43,12 +44,15 @@ fn wire(durability: &str) -> Wire {
 }
 
 fn wire_with(config: &[(&str, &str)]) -> Wire {
-    let world = TestBroker::with_config(config);
+    let world = Arc::new(TestBroker::with_config(config));
     world.create_topic("t", 2);
-    let connection = connect(&world);
+    wire_to(&world, ConnectionSignal::new(|| {}))
+}
+
+fn wire_to(world: &Arc<TestBroker>, signal: Arc<ConnectionSignal>) -> Wire {
     Wire {
-        world,
-        connection,
+        world: Arc::clone(world),
+        connection: connect_with(world, signal),
         now: Instant::now(),
         next_id: 0,
         received: Vec::new(),
@@ -56,14 +60,13 @@ fn wire_with(config: &[(&str, &str)]) -> Wire {
 }
 
 fn connect(world: &TestBroker) -> Connection {
+    connect_with(world, ConnectionSignal::new(|| {}))
+}
+
+fn connect_with(world: &TestBroker, signal: Arc<ConnectionSignal>) -> Connection {
     let peer = SocketAddr::from(([127, 0, 0, 1], 5000));
     let listener = ListenerName(Arc::from("PLAINTEXT"));
-    Connection::new(
-        Arc::clone(&world.broker),
-        peer,
-        listener,
-        ConnectionSignal::new(|| {}),
-    )
+    Connection::new(Arc::clone(&world.broker), peer, listener, signal)
 }
 
 impl Wire {

@@ -9,10 +9,10 @@
 //!
 //! Deliberately absent: threads, and what is done about it (`crate::failures`).
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Condvar, Mutex, MutexGuard};
 
 /// A wait is cut into pieces: whoever waits beside the one who gave up first gives up as well.
 const PIECE: Duration = Duration::from_millis(10);
@@ -108,10 +108,7 @@ impl Hang {
         let mut entered = None;
         let mut door = self.door.lock();
         for _ in 0..self.patience.load(SeqCst) {
-            let there_is_room = self.inside.load(SeqCst) < self.inside_max.load(SeqCst);
-            entered = there_is_room
-                .then(|| self.enter_through(&mut door))
-                .flatten();
+            entered = self.enter_through(&mut door);
             if entered.is_some() || self.hangs() {
                 break;
             }
@@ -122,9 +119,17 @@ impl Hang {
         entered
     }
 
-    /// A refused attempt takes the door to tell the others.
+    /// A refused attempt takes the door to tell the others, so it is made with the door unlocked.
+    /// Whoever was quicker may leave before the door is locked again, and nobody hears it: only
+    /// after another look may one sleep.
     fn enter_through(&self, door: &mut MutexGuard<'_, ()>) -> Option<Inside<'_>> {
-        MutexGuard::unlocked(door, || self.try_enter())
+        while self.inside.load(SeqCst) < self.inside_max.load(SeqCst) {
+            let entered = MutexGuard::unlocked(door, || self.try_enter());
+            if entered.is_some() {
+                return entered;
+            }
+        }
+        None
     }
 
     /// The lock of something that is written to this disk; `None`: its holder does not come back.
@@ -160,7 +165,10 @@ impl std::fmt::Debug for Hang {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::sync::explored::explore;
 
     const PATIENCE: Duration = Duration::from_millis(40);
 
@@ -203,6 +211,30 @@ mod tests {
         });
         assert_eq!(hang.inside.load(SeqCst), 0);
         assert_eq!(hang.waiting.load(SeqCst), 0);
+    }
+
+    /// Planted and caught: a leaver that does not take the door; one look only before the sleep (as
+    /// it was until this test).
+    #[test]
+    fn under_any_schedule_nobody_sleeps_beside_a_free_place() {
+        explore(|| {
+            let hang = Arc::new(Hang::default());
+            hang.bound(1, Duration::from_secs(60));
+            let come_and_go = |_| {
+                let hang = Arc::clone(&hang);
+                shuttle::thread::spawn(move || {
+                    for _ in 0..2 {
+                        drop(hang.enter().unwrap());
+                    }
+                })
+            };
+            let threads: Vec<_> = (0..3).map(come_and_go).collect();
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
+            let (inside, waiting) = (hang.inside.load(SeqCst), hang.waiting.load(SeqCst));
+            assert_eq!((inside, waiting), (0, 0));
+        });
     }
 
     #[test]

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::clock::{Clock as _, RealClock};
+use crate::sync::{Condvar, Mutex};
 
 /// Nothing here needs deep stacks; untouched pages cost nothing anyway.
 const STACK_BYTES: usize = 512 * 1024;
@@ -182,5 +181,45 @@ impl Crew {
 impl Drop for Crew {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sync::explored::explore;
+
+    /// Planted and caught: rings that come together and count as one; a ring that is forgotten
+    /// because nobody waits yet; an end that wakes only one.
+    #[test]
+    fn under_any_schedule_every_ring_is_answered_and_every_thread_ends() {
+        explore(|| {
+            let (bell, end) = (Arc::new(Bell::default()), RealClock.now() + LONG);
+            let (jobs, stop) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(false)));
+            let done = Arc::new(Bell::default());
+            let work = |_| {
+                let (bell, done) = (Arc::clone(&bell), Arc::clone(&done));
+                let (jobs, stop) = (Arc::clone(&jobs), Arc::clone(&stop));
+                shuttle::thread::spawn(move || {
+                    while !*stop.lock() {
+                        let found = std::mem::take(&mut *jobs.lock());
+                        (0..found).for_each(|_| done.ring());
+                        bell.wait_until(end);
+                    }
+                })
+            };
+            let threads: Vec<_> = (0..2).map(work).collect();
+            for _ in 0..3 {
+                *jobs.lock() += 1;
+                bell.ring();
+            }
+            (0..3).for_each(|_| done.wait_until(end));
+            *stop.lock() = true;
+            bell.ring_all();
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
+        });
     }
 }

@@ -12,7 +12,7 @@
 use std::fmt::{self, Debug, Display, Formatter};
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync as shuttled;
@@ -25,10 +25,15 @@ const SEED: u64 = 1;
 /// Files and logs need more than shuttle's default.
 const STACK_BYTES: usize = 512 << 10;
 
-/// Runs `test` under so many schedules of a random scheduler, and as many of PCT's. Threads in it
-/// are shuttle's, and so are the locks and atomics that are made in it.
+/// Runs `test` under a thousand schedules of a random scheduler, and as many of PCT's. Threads in
+/// it are shuttle's, and so are the locks and atomics that are made in it.
 pub(crate) fn explore(test: impl Fn() + Send + Sync + Clone + 'static) {
-    let schedules = std::env::var("SCHEDULES").map_or(SCHEDULES, |text| text.parse().unwrap());
+    explore_some(SCHEDULES, test);
+}
+
+/// The same with fewer schedules, for a test that takes longer.
+pub(crate) fn explore_some(schedules: usize, test: impl Fn() + Send + Sync + Clone + 'static) {
+    let schedules = std::env::var("SCHEDULES").map_or(schedules, |text| text.parse().unwrap());
     run(
         RandomScheduler::new_from_seed(SEED, schedules),
         test.clone(),
@@ -77,9 +82,13 @@ macro_rules! either {
 
 pub(crate) struct Mutex<T>(Either<parking_lot::Mutex<T>, shuttled::Mutex<T>>);
 
-pub(crate) struct MutexGuard<'a, T>(
-    Either<parking_lot::MutexGuard<'a, T>, Option<shuttled::MutexGuard<'a, T>>>,
-);
+pub(crate) struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    held: Held<'a, T>,
+}
+
+/// Shuttle's is taken out while a condition is waited for.
+type Held<'a, T> = Either<parking_lot::MutexGuard<'a, T>, Option<shuttled::MutexGuard<'a, T>>>;
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Mutex<T> {
@@ -93,7 +102,7 @@ impl<T> Mutex<T> {
 
     /// Without poison, as parking_lot.
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(match &self.0 {
+        self.held(match &self.0 {
             Either::Real(mutex) => Either::Real(mutex.lock()),
             Either::Shuttled(mutex) => {
                 let guard = mutex.lock();
@@ -103,10 +112,22 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        Some(MutexGuard(match &self.0 {
+        Some(self.held(match &self.0 {
             Either::Real(mutex) => Either::Real(mutex.try_lock()?),
             Either::Shuttled(mutex) => Either::Shuttled(Some(mutex.try_lock().ok()?)),
         }))
+    }
+
+    /// In an exploration it waits as long as it takes.
+    pub(crate) fn try_lock_for(&self, wait: Duration) -> Option<MutexGuard<'_, T>> {
+        match &self.0 {
+            Either::Real(mutex) => Some(self.held(Either::Real(mutex.try_lock_for(wait)?))),
+            Either::Shuttled(_) => Some(self.lock()),
+        }
+    }
+
+    fn held<'a>(&'a self, held: Held<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard { mutex: self, held }
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
@@ -129,10 +150,25 @@ impl<T: Debug> Debug for Mutex<T> {
     }
 }
 
+impl<T> MutexGuard<'_, T> {
+    /// Lets others have the lock while `f` runs.
+    pub(crate) fn unlocked<U>(guard: &mut Self, f: impl FnOnce() -> U) -> U {
+        match &mut guard.held {
+            Either::Real(held) => parking_lot::MutexGuard::unlocked(held, f),
+            Either::Shuttled(held) => {
+                drop(held.take());
+                let result = f();
+                guard.held = guard.mutex.lock().held;
+                result
+            }
+        }
+    }
+}
+
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        match &self.0 {
+        match &self.held {
             Either::Real(guard) => guard,
             Either::Shuttled(guard) => guard.as_ref().expect("held"),
         }
@@ -141,7 +177,7 @@ impl<T> Deref for MutexGuard<'_, T> {
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        match &mut self.0 {
+        match &mut self.held {
             Either::Real(guard) => guard,
             Either::Shuttled(guard) => guard.as_mut().expect("held"),
         }
@@ -185,7 +221,7 @@ impl Condvar {
     /// In an exploration the time never comes: whoever is not woken waits forever, and shuttle
     /// calls that a deadlock.
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> TimedOut {
-        match (&self.0, &mut guard.0) {
+        match (&self.0, &mut guard.held) {
             (Either::Real(condvar), Either::Real(guard)) => {
                 TimedOut(condvar.wait_until(guard, until).timed_out())
             }
@@ -196,6 +232,12 @@ impl Condvar {
             }
             _ => panic!("a lock and its condition variable are made in the same place"),
         }
+    }
+}
+
+impl Condvar {
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, wait: Duration) -> TimedOut {
+        self.wait_until(guard, Instant::now() + wait)
     }
 }
 
@@ -288,6 +330,7 @@ macro_rules! atomic {
 
 atomic!(AtomicBool, bool);
 atomic!(AtomicU8, u8, number);
+atomic!(AtomicU32, u32, number);
 atomic!(AtomicU64, u64, number);
 atomic!(AtomicUsize, usize, number);
 atomic!(AtomicI64, i64, number);

@@ -54,6 +54,23 @@ fn an_answer_knows_what_was_appended_while_another_partition_was_read() {
 }
 
 #[test]
+fn a_fetch_that_waits_for_more_bytes_gets_what_was_appended_while_the_disk_was_read() {
+    let (mut wire, len) = cold_wire();
+    let more = i32::try_from(2 * len).unwrap();
+    let request = fetch(vec![fetch_at(0, 0)])
+        .with_min_bytes(more)
+        .with_max_wait_ms(500);
+    let id = wire.send(11, &request);
+    let second = wire.send(9, &produce(-1, 0, &batch(&["a", "b"])));
+    while wire.world.broker.cold_reads.run_one() {
+        wire.work();
+    }
+    let response: FetchResponse = wire.answer(id, 11);
+    assert_eq!(found(&response, 0), (0, 2 * len));
+    wire.answer::<ProduceResponse>(second, 9);
+}
+
+#[test]
 fn a_cold_fetch_is_answered_in_its_turn_and_not_before_it_was_read() {
     for max_wait_ms in [0, 500] {
         let (mut wire, len) = cold_wire();

@@ -126,7 +126,7 @@ impl Pass {
     fn read(&mut self, index: usize, logs: &Logs<'_>) -> Result<(), Box<ColdTarget>> {
         let found = match self.partition(index, logs) {
             Ok(partition) => {
-                self.seen[index] = partition.changes();
+                self.seen[index] = self.seen_before(index, &partition);
                 match self.read_partition(index, &partition, logs) {
                     Ok(read) => Found::Read(read),
                     Err(ReadRefused::Cold(cold)) => return Err(cold),
@@ -145,6 +145,14 @@ impl Pass {
         }
         self.found[index] = found;
         Ok(())
+    }
+
+    /// What was found by waiting for the disk says nothing of what changed since that began.
+    fn seen_before(&self, index: usize, partition: &Partition) -> u64 {
+        match &self.offer {
+            Some(offer) if offer.index == index => offer.seen,
+            _ => partition.changes(),
+        }
     }
 
     /// The hosted partition of a target, from the session's memory or looked up.
@@ -202,6 +210,7 @@ impl Pass {
             Reading::Cold(part) => Err(ReadRefused::Cold(Box::new(ColdTarget {
                 index,
                 attempts,
+                seen: self.seen[index],
                 partition: Arc::clone(partition),
                 from,
                 part,

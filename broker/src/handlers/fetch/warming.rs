@@ -3,11 +3,10 @@
 
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use crate::broker::Broker;
 use crate::partition::{ColdPart, Partition, PartitionError, PartitionRead, ReadFrom, Warmed};
 use crate::purgatory::Waiter;
+use crate::sync::Mutex;
 
 /// The log may change under a read without its lock; after so many attempts it takes the lock.
 const ATTEMPTS_MAX: u32 = 8;
@@ -17,6 +16,8 @@ const ATTEMPTS_MAX: u32 = 8;
 pub(super) struct ColdTarget {
     pub(super) index: usize,
     pub(super) attempts: u32,
+    /// The partition's change counter from before it was found cold.
+    pub(super) seen: u64,
     pub(super) partition: Arc<Partition>,
     pub(super) from: ReadFrom,
     pub(super) part: ColdPart,
@@ -35,6 +36,7 @@ pub(super) enum Outcome {
 pub(super) struct Offer {
     pub(super) index: usize,
     pub(super) attempts: u32,
+    pub(super) seen: u64,
     pub(super) outcome: Outcome,
 }
 
@@ -95,6 +97,7 @@ fn carry_out(wanted: &Weak<Warming>, cold: ColdTarget) -> Option<u64> {
         offer: Some(Offer {
             index: cold.index,
             attempts: cold.attempts + 1,
+            seen: cold.seen,
             outcome: Outcome::Lost,
         }),
     };
