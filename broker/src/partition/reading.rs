@@ -158,7 +158,7 @@ impl Partition {
     pub fn warm(&self, ColdPart { work, found }: ColdPart) -> Warmed {
         let (read, stamp) = (work.run(), work.stamp().clone());
         // Whether the log has changed meanwhile the next attempt sees.
-        self.with(|inner, _| inner.log().is_ok_and(|log| log.adopt(*work)));
+        self.with(|inner, _| inner.log_mut().is_ok_and(|log| log.adopt(*work)));
         let read = read.map(|read| read.or(found));
         Warmed { read, stamp }
     }

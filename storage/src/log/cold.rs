@@ -12,7 +12,9 @@ use ottla_protocol::types::Offset;
 
 use super::Log;
 use super::error::ReadError;
+use super::index::AbortedTransaction;
 use super::read::{LogRead, Place, Reader};
+use super::recover::aborted_in_last;
 use super::scan::Waits;
 use super::scrub::DamagedPlace;
 use super::segment::Segment;
@@ -49,6 +51,11 @@ pub struct ColdRead {
     segments: Vec<Excerpt>,
     /// `None`: which transactions were aborted is all that is asked.
     wanted: Option<Wanted>,
+    /// All segments up to those, where the files of aborted transactions are lost.
+    before: Vec<Segment>,
+    producer_count_max: usize,
+    /// What was found there, by the segment's base and size.
+    aborted: Mutex<Vec<(Offset, u32, Vec<AbortedTransaction>)>>,
 }
 
 /// Which log something was found in, and which generation of its files.
@@ -94,16 +101,22 @@ impl ColdRead {
     }
 
     pub(super) fn of_aborted(log: &Log, from: Offset) -> ColdRead {
-        let excerpt = |at: usize| Excerpt {
-            segment: log.segments[at].excerpt(from, 0),
-            end: log.segment_end(at),
+        let excerpt = |at: &usize| Excerpt {
+            segment: log.segments[*at].without_index(),
+            end: log.segment_end(*at),
             partial: false,
-            sealed: at + 1 < log.segments.len(),
+            sealed: *at + 1 < log.segments.len(),
         };
-        let unknown = (log.segment_of(from)..log.segments.len())
+        let unknown: Vec<usize> = (log.segment_of(from)..log.segments.len())
             .filter(|&at| !log.is_aborted_loaded(at))
-            .take(ABORTED_SEGMENTS_MAX);
-        ColdRead::new(log, unknown.map(excerpt).collect(), None)
+            .take(ABORTED_SEGMENTS_MAX)
+            .collect();
+        let all = unknown.last().map_or(0, |last| last + 1);
+        let before = log.segments[..all].iter().map(Segment::without_index);
+        ColdRead {
+            before: before.collect(),
+            ..ColdRead::new(log, unknown.iter().map(excerpt).collect(), None)
+        }
     }
 
     fn new(log: &Log, segments: Vec<Excerpt>, wanted: Option<Wanted>) -> ColdRead {
@@ -119,6 +132,9 @@ impl ColdRead {
             stamp: log.stamp(),
             segments,
             wanted,
+            before: Vec::new(),
+            producer_count_max: log.config.producer_count_max,
+            aborted: Mutex::new(Vec::new()),
         }
     }
 
@@ -136,7 +152,10 @@ impl ColdRead {
             } in &self.segments
             {
                 if !(*sealed && segment.is_without_aborted(disk, dir)) {
-                    segment.index(disk, dir, self.interval_bytes)?;
+                    let index = segment.index(disk, dir, self.interval_bytes)?;
+                    if !index.aborted_known {
+                        self.find_aborted(segment)?;
+                    }
                 }
             }
             return Ok(None);
@@ -156,20 +175,44 @@ impl ColdRead {
     }
 }
 
+impl ColdRead {
+    /// Those of a segment whose file of them is lost are in the log, from its start on.
+    fn find_aborted(&self, of: &Segment) -> Result<(), ReadError> {
+        let up_to = |one: &&Segment| one.base_offset <= of.base_offset;
+        let segments: Vec<_> = self.before.iter().take_while(up_to).collect();
+        let (disk, count_max) = (&*self.disk, self.producer_count_max);
+        let aborted = aborted_in_last(disk, &self.dir, &segments, count_max)?;
+        let found = (of.base_offset, of.size_bytes, aborted);
+        self.aborted.lock().push(found);
+        Ok(())
+    }
+}
+
 impl Log {
     /// Keeps the handles and indexes that a cold read has loaded, so that the next read need not.
     /// False when the log is another one by now, or its files were replaced: then what was read
     /// counts for nothing.
-    pub fn adopt(&self, cold: ColdRead) -> bool {
+    pub fn adopt(&mut self, cold: ColdRead) -> bool {
         if !self.is_at(&cold.stamp) {
             return false;
         }
+        let aborted = std::mem::take(&mut *cold.aborted.lock());
         for Excerpt {
             segment, partial, ..
         } in cold.segments
         {
             if let Some(at) = self.segment_at(segment.base_offset) {
                 self.segments[at].adopt(segment, partial);
+            }
+        }
+        for (base, size_bytes, aborted) in aborted {
+            let at = self.segment_at(base);
+            let segment = at.map(|at| &mut self.segments[at]);
+            let same = segment.filter(|segment| segment.size_bytes == size_bytes);
+            let index = same.and_then(Segment::loaded_index_mut);
+            if let Some(index) = index.filter(|index| !index.aborted_known) {
+                index.aborted = aborted;
+                index.aborted_known = true;
             }
         }
         true

@@ -179,7 +179,7 @@ impl Log {
         self.aborted_with(from, upper, Waits::ForDisk)
     }
 
-    /// The same, without waiting for the disk, unless a file of aborted transactions is lost.
+    /// The same, without waiting for the disk.
     pub fn aborted_transactions_resident(
         &self,
         from: Offset,
@@ -213,11 +213,12 @@ impl Log {
         Ok(found)
     }
 
-    /// Whether the aborted transactions of a segment are in memory, or known to be lost.
+    /// Whether the aborted transactions of a segment are in memory.
     pub(super) fn is_aborted_loaded(&self, at: usize) -> bool {
         let segment = &self.segments[at];
         let sealed = at + 1 < self.segments.len();
-        segment.loaded_index().is_some()
+        let loaded = segment.loaded_index();
+        loaded.is_some_and(|index| index.aborted_known)
             || (sealed && segment.known_without_aborted() == Some(true))
     }
 

@@ -36,6 +36,8 @@ use crate::layout::SegmentFile;
 mod damage;
 mod rebuild;
 
+pub(super) use rebuild::aborted_in_last;
+
 /// A snapshot of a million producers is smaller.
 const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
 /// A clean start reads next to nothing, but a thousand times.

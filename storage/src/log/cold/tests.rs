@@ -99,7 +99,7 @@ fn what_is_read_later_is_what_a_read_that_waits_gives() {
 fn what_was_loaded_is_kept_and_the_next_read_need_not_wait() {
     let disk = MemoryDisk::new();
     let written = log(&disk);
-    let log = reopened(&disk, written);
+    let mut log = reopened(&disk, written);
     let read = |log: &Log| log.read_resident(Offset(31), 100, Offset(300), true);
     let waited = disk.waiting_reads();
     let work = cold(read(&log));
@@ -152,7 +152,7 @@ fn a_log_whose_files_were_cut_adopts_nothing() {
     log.truncate_to(Offset(150)).unwrap();
     assert!(!log.adopt(*work));
     let other = MemoryDisk::new();
-    let (other, work) = (
+    let (mut other, work) = (
         self::log(&other),
         cold(log.read_resident(Offset(0), 100, Offset(150), true)),
     );
@@ -162,7 +162,7 @@ fn a_log_whose_files_were_cut_adopts_nothing() {
 #[test]
 fn aborted_transactions_are_loaded_without_the_log_too() {
     let disk = MemoryDisk::new();
-    let log = reopened(&disk, log(&disk));
+    let mut log = reopened(&disk, log(&disk));
     let asked = |log: &Log| log.aborted_transactions_resident(Offset(0), Offset(300));
     let waited = disk.waiting_reads();
     let work = cold(asked(&log));
