@@ -25,8 +25,8 @@ const DESCRIPTORS_MAX: usize = 1_024;
 const MAPS_MAX: usize = 2_000;
 /// A broker has some two dozen threads, whatever it holds.
 const THREADS_MAX: usize = 64;
-/// Of a core. A broker of the release profile takes a tenth of this on a quiet machine.
-const IDLE_CORE_MAX: f64 = 0.03;
+/// Of a core. A broker of the release profile takes less than a tenth of this on a quiet machine.
+const IDLE_CORE_MAX: f64 = 0.05;
 /// Connections, listeners, the metadata log.
 const DESCRIPTORS_BESIDE_FILES: usize = 512;
 /// The broker closes idle files within four seconds; machines may be slow.
