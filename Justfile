@@ -43,6 +43,10 @@ sim *ARGS:
 model SEEDS="2000":
     SEEDS={{SEEDS}} cargo test --locked -p ottla-storage --test log -- random_histories
 
+# Readers of a log under ThreadSanitizer; builds everything once more the first time
+tsan *ARGS:
+    scripts/tsan {{ARGS}}
+
 # Real clients against the built broker; OTTLA_COMPAT_BROKER=host:port points at another broker
 compat *ARGS:
     scripts/compat {{ARGS}}
