@@ -214,7 +214,7 @@ fn only_a_directory_of_kafka_is_adopted() {
     let identity = "version=1\ncluster.id=c\nnode.id=1\ndirectory.id=AAAAAAAAQAAAAAAAAAAAAQ\n";
     std::fs::write(empty.path().join("meta.properties"), identity).unwrap();
     let without = ottla(&["storage", "adopt", empty.path().to_str().unwrap()]);
-    assert_eq!(without.status.code(), Some(1), "{without:?}");
+    assert_eq!(without.status.code(), Some(3), "{without:?}");
     let said = String::from_utf8_lossy(&without.stderr).into_owned();
-    assert!(said.contains("__cluster_metadata-0 is not there"), "{said}");
+    assert!(said.contains("has no __cluster_metadata-0"), "{said}");
 }

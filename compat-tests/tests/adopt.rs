@@ -17,7 +17,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -217,7 +217,14 @@ fn delete_records(bootstrap: &str, topic: &str, partition: i32, before: i64) -> 
 }
 
 fn ottla(arguments: &[&str], dir: &Path) -> Result<Output> {
-    run(Command::new(ottla_binary()?).args(arguments).arg(dir), b"")
+    ottla_on(arguments, &[dir.to_owned()])
+}
+
+fn ottla_on(arguments: &[&str], dirs: &[PathBuf]) -> Result<Output> {
+    run(
+        Command::new(ottla_binary()?).args(arguments).args(dirs),
+        b"",
+    )
 }
 
 /// What the newest producer snapshot of a partition says.
@@ -257,20 +264,36 @@ fn kafka_properties() -> Vec<(String, String)> {
         .to_vec()
 }
 
-fn topic_ids(data: &Path) -> Result<BTreeMap<String, String>> {
+/// Where a partition lies.
+fn folder_of(dirs: &[PathBuf], name: &str) -> Result<PathBuf> {
+    let mut folders = dirs.iter().map(|dir| dir.join(name));
+    folders
+        .find(|folder| folder.exists())
+        .with_context(|| format!("{name} is in none of {dirs:?}"))
+}
+
+fn topic_ids(dirs: &[PathBuf]) -> Result<BTreeMap<String, String>> {
     let mut ids = BTreeMap::new();
     for (topic, partition) in PARTITIONS {
-        let path = data.join(format!("{topic}-{partition}/partition.metadata"));
+        let path = folder_of(dirs, &format!("{topic}-{partition}"))?.join("partition.metadata");
         ids.insert(topic.to_owned(), std::fs::read_to_string(path)?);
     }
     Ok(ids)
 }
 
 /// Kafka writes, is stopped or killed, and we take over in the same place and on the same port.
-fn hand_over(killed: bool) -> Result<()> {
+fn hand_over(killed: bool, more_dirs: &[&str]) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let settings = Settings::new(folder.path())?;
-    let kafka = Broker::start_apache_kafka_in(settings.clone(), &kafka_properties())?;
+    let mut settings = Settings::new(folder.path())?;
+    let mut dirs = vec![settings.data()];
+    dirs.extend(more_dirs.iter().map(|name| folder.path().join(name)));
+    let mut properties = kafka_properties();
+    if !more_dirs.is_empty() {
+        let paths: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        properties.push(("log.dirs".to_owned(), paths.join(",")));
+        settings = settings.with("log.dirs", paths.join(","));
+    }
+    let kafka = Broker::start_apache_kafka_in(settings.clone(), &properties)?;
     let bootstrap = kafka.bootstrap().to_owned();
     fill(&bootstrap)?;
     fill_compacted(&bootstrap, || Ok(()))?;
@@ -283,7 +306,7 @@ fn hand_over(killed: bool) -> Result<()> {
         before.committed.len() == 80 && before.offsets == [1_234, 1_777],
         "{before:?}"
     );
-    let held = ottla(&["storage", "adopt"], &settings.data())?;
+    let held = ottla_on(&["storage", "adopt"], &dirs)?;
     ensure!(
         held.status.code() == Some(4) && held.stderr.contains("in use"),
         "{}",
@@ -297,32 +320,19 @@ fn hand_over(killed: bool) -> Result<()> {
         false => {
             // 143: ended by the signal, after a clean shutdown.
             let _ = kafka.stop();
-            let data = settings.data();
-            ensure!(
-                data.join(".kafka_cleanshutdown").exists(),
-                "Kafka did not stop cleanly"
-            );
-            Some(producers(&data.join("codecs-0"))?)
+            for dir in &dirs {
+                let marker = dir.join(".kafka_cleanshutdown");
+                ensure!(marker.exists(), "Kafka did not stop cleanly");
+            }
+            Some(producers(&folder_of(&dirs, "codecs-0")?)?)
         }
     };
-    let data = settings.data();
-    let ids = topic_ids(&data)?;
-    let dry = ottla(&["storage", "adopt", "--dry-run"], &data)?;
-    ensure!(
-        dry.status.success() && !data.join("ottla.format").exists(),
-        "{}",
-        dry.all()
-    );
-    let adopted = ottla(&["storage", "adopt"], &data)?;
-    ensure!(adopted.status.success(), "{}", adopted.all());
-    let again = ottla(&["storage", "adopt"], &data)?;
-    ensure!(again.status.code() == Some(4), "{}", again.all());
-    let check = ottla(&["storage", "check"], &data)?;
-    ensure!(check.status.success(), "{}", check.all());
+    let ids = topic_ids(&dirs)?;
+    adopt(&dirs)?;
     if let Some(states) = states {
         ensure!(!states.is_empty());
         ensure!(
-            producers(&data.join("codecs-0"))? == states,
+            producers(&folder_of(&dirs, "codecs-0")?)? == states,
             "producer states differ"
         );
     }
@@ -331,7 +341,7 @@ fn hand_over(killed: bool) -> Result<()> {
     ensure!(ours.bootstrap() == bootstrap);
     let after = look(&bootstrap, &PARTITIONS)?;
     compare(&before, &after)?;
-    ensure!(topic_ids(&data)? == ids, "topic ids changed");
+    ensure!(topic_ids(&dirs)? == ids, "topic ids changed");
     // The same producer goes on with its next sequence number, and a new one gets a new id.
     going_on.send("codecs", 0, &record(2, 10))?;
     going_on.flush(LIMIT)?;
@@ -351,6 +361,48 @@ fn hand_over(killed: bool) -> Result<()> {
     let settings = ours.stop()?;
     let again = Broker::start(settings)?;
     ensure!(client::watermarks(again.bootstrap(), "codecs", 0)?.1 == end + 6);
+    Ok(())
+}
+
+/// Takes over the directories of a node that has ended; the first has its metadata.
+fn adopt(dirs: &[PathBuf]) -> Result<()> {
+    let dry = ottla_on(&["storage", "adopt", "--dry-run"], dirs)?;
+    let is_stamped = |dir: &PathBuf| dir.join("ottla.format").exists();
+    ensure!(
+        dry.status.success() && !dirs.iter().any(is_stamped),
+        "{}",
+        dry.all()
+    );
+    if let [first, second] = dirs {
+        adopt_in_part(first, second)?;
+    }
+    let adopted = ottla_on(&["storage", "adopt"], dirs)?;
+    ensure!(adopted.status.success(), "{}", adopted.all());
+    let again = ottla_on(&["storage", "adopt"], dirs)?;
+    ensure!(again.status.code() == Some(4), "{}", again.all());
+    for dir in dirs {
+        let check = ottla(&["storage", "check"], dir)?;
+        ensure!(check.status.success(), "{}", check.all());
+    }
+    Ok(())
+}
+
+/// Neither directory is taken over alone, and a call that was interrupted is in nobody's way.
+fn adopt_in_part(first: &Path, second: &Path) -> Result<()> {
+    let alone = ottla(&["storage", "adopt"], first)?;
+    ensure!(
+        alone.status.code() == Some(1) && alone.stderr.contains("name all of log.dirs"),
+        "{}",
+        alone.all()
+    );
+    let alone = ottla(&["storage", "adopt"], second)?;
+    ensure!(
+        alone.status.code() == Some(3) && alone.stderr.contains("__cluster_metadata-0"),
+        "{}",
+        alone.all()
+    );
+    ensure!(!first.join("ottla.format").exists());
+    std::fs::write(second.join("ottla.format"), "version=1\n")?;
     Ok(())
 }
 
@@ -391,7 +443,7 @@ fn a_directory_that_kafka_left_cleanly_is_adopted_with_everything_in_it() -> Res
     if is_missing()? {
         return Ok(());
     }
-    hand_over(false)
+    hand_over(false, &[])
 }
 
 #[test]
@@ -399,7 +451,15 @@ fn a_directory_of_a_kafka_that_was_killed_is_adopted_with_everything_in_it() -> 
     if is_missing()? {
         return Ok(());
     }
-    hand_over(true)
+    hand_over(true, &[])
+}
+
+#[test]
+fn a_node_of_two_log_directories_is_adopted_with_both() -> Result<()> {
+    if is_missing()? {
+        return Ok(());
+    }
+    hand_over(false, &["second"])
 }
 
 /// The folders of our partitions are put in the place of Kafka's.

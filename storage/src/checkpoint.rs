@@ -79,7 +79,7 @@ pub enum Problem {
 
 pub type PartitionOffsets = BTreeMap<TopicPartition, Offset>;
 
-/// `None` when the file does not exist.
+/// `None` when the file does not exist or is empty.
 pub fn read_offsets(
     disk: &dyn Disk,
     path: &str,
@@ -95,7 +95,8 @@ pub fn write_offsets(
     write(disk, path, &format_offsets(offsets))
 }
 
-/// `None` when the file does not exist. `path`: of the file in the partition's directory.
+/// `None` when the file does not exist or is empty. `path`: of the file in the partition's
+/// directory.
 pub fn read_leader_epochs(
     disk: &dyn Disk,
     path: &str,
@@ -175,6 +176,8 @@ fn read<T>(
     parse: impl Fn(&[u8]) -> Result<T, (u32, Problem)>,
 ) -> Result<Option<T>, CheckpointError> {
     let content = match read_file(disk, path, FILE_SIZE_BYTES_MAX) {
+        // Kafka makes its files empty, and leaves them so until there is something to say.
+        Ok(content) if content.is_empty() => return Ok(None),
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {

@@ -34,7 +34,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use adopt::{KAFKA_METADATA_DIR, KAFKA_METADATA_KEPT, Owner, adopt, owner};
+pub use adopt::{KAFKA_METADATA_DIR, KAFKA_METADATA_KEPT, Owner, adopt, adopt_beside, owner};
 pub use directories::{DIRECTORIES, KnownDirectory, read_directories, write_directories};
 pub use identity::{
     DirectoryId, Identity, LogDir, NewIds, OpenError, Wanted, is_somebodys, open, prepare,

@@ -72,11 +72,12 @@ fn damage_is_named_with_its_line() {
 }
 
 #[test]
-fn a_missing_file_is_none_and_a_damaged_one_is_an_error() {
+fn a_missing_or_empty_file_is_none_and_a_damaged_one_is_an_error() {
     let disk = MemoryDisk::new();
     assert!(read_offsets(&disk, RECOVERY_POINTS).unwrap().is_none());
     assert!(read_leader_epochs(&disk, LEADER_EPOCHS).unwrap().is_none());
     let file = disk.create(RECOVERY_POINTS).unwrap();
+    assert!(read_offsets(&disk, RECOVERY_POINTS).unwrap().is_none());
     file.write_at(0, &[IoSlice::new(b"0\n1\n???\n")]).unwrap();
     let error = read_offsets(&disk, RECOVERY_POINTS).unwrap_err();
     let expected = "recovery-point-offset-checkpoint: line 3: not an entry";

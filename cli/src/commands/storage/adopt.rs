@@ -3,7 +3,11 @@
 //! Everything is read and judged first; Kafka can still start on the directory until the stamp is
 //! written (`ottla_storage::layout::adopt`). What is done before that is sound for Kafka, too:
 //! torn ends are cut off and wrong indexes written anew, as its own recovery would.
+//!
+//! Of several directories the one with the metadata is stamped last: until then Kafka starts on all
+//! of them, whatever was stamped before, and a second call goes on.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,7 +17,7 @@ use ottla_controller::raft::metadata_files;
 use ottla_protocol::types::{Offset, TopicId, TopicPartition};
 use ottla_storage::checkpoint::{self, PartitionOffsets};
 use ottla_storage::disk::Disk;
-use ottla_storage::layout::{self, Identity, Owner};
+use ottla_storage::layout::{self, DirectoryId, Identity, Owner};
 use ottla_storage::log::inspect::{self, Checkpoints, Expected, PartitionCheck, Severity};
 use ottla_storage::log::repair::{OnDamage, RepairOptions, repair};
 use serde_json::json;
@@ -24,8 +28,9 @@ use crate::output::{OutputFormat, Table, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct AdoptArgs {
-    /// A data directory (log.dirs) of one Kafka node that is stopped
-    dir: PathBuf,
+    /// The data directories of one Kafka node that is stopped: all that log.dirs names
+    #[arg(required = true)]
+    dirs: Vec<PathBuf>,
     /// Say what would be taken over, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -37,17 +42,28 @@ pub(crate) struct AdoptArgs {
     index_interval: u32,
 }
 
+/// One of the directories.
+struct LogDir {
+    path: PathBuf,
+    directory: Directory,
+    identity: Identity,
+    partitions: Vec<TopicPartition>,
+    checkpoints: Checkpoints,
+}
+
 /// One partition that is taken over.
 struct Taken {
     partition: TopicPartition,
+    /// Which of the directories has it.
+    dir: usize,
     expected: Expected,
     check: PartitionCheck,
 }
 
 pub(crate) fn run(args: &AdoptArgs, output: OutputFormat) -> Outcome {
-    let directory = Directory::lock(&args.dir)?;
-    let disk: &dyn Disk = &*directory.disk;
-    let identity = kafkas(disk, args)?;
+    let (home, dirs) = open(args)?;
+    let disk: &dyn Disk = &*dirs[home].directory.disk;
+    let identity = &dirs[home].identity;
     let metadata = KafkaMetadata::read(disk).map_err(|error| {
         Fault::new("E1508", Exit::Failed, "Kafka's metadata cannot be read").why(error.to_string())
     })?;
@@ -57,8 +73,8 @@ pub(crate) fn run(args: &AdoptArgs, output: OutputFormat) -> Outcome {
         &is_known,
         args.leave_out,
     );
-    let taken = look(disk, &metadata, &identity, &mut adopted)?;
-    show(&taken, output);
+    let taken = look(&dirs, &metadata, &mut adopted)?;
+    show(&dirs, &taken, output);
     for note in &adopted.notes {
         say(&format!("note: {note}"));
     }
@@ -66,19 +82,30 @@ pub(crate) fn run(args: &AdoptArgs, output: OutputFormat) -> Outcome {
         adopted.refusals[1..]
             .iter()
             .for_each(|refusal| say(refusal));
-        let what = "this directory cannot be adopted; nothing was changed";
+        let what = "nothing is adopted; nothing was changed";
         return Err(Fault::new("E1509", Exit::Failed, what).why(first.as_str()));
     }
     if args.dry_run {
-        say("nothing was changed; without --dry-run this directory would be adopted");
+        say("nothing was changed; without --dry-run all of this would be adopted");
         return Ok(());
     }
-    mend(disk, &taken, args.index_interval)?;
+    for (number, dir) in dirs.iter().enumerate() {
+        let here = taken.iter().filter(|one| one.dir == number);
+        mend(&*dir.directory.disk, here, args.index_interval)?;
+    }
     let files = metadata_files(identity.node_id, &adopted.records);
     let files = files.map_err(|error| disk_fault(&error))?;
+    let others = dirs
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| *number != home);
+    for (_, other) in others {
+        layout::adopt_beside(&*other.directory.disk).map_err(|error| disk_fault(&error))?;
+    }
     layout::adopt(disk, &files).map_err(|error| disk_fault(&error))?;
     say(&format!(
-        "adopted: {} topics, {} partitions of cluster {}; start it with `ottla server` and node.id={}",
+        "adopted: {} topics, {} partitions of cluster {}; start it with `ottla server`, the same \
+         log.dirs and node.id={}",
         metadata.topics.len(),
         taken.len(),
         identity.cluster_id,
@@ -87,19 +114,69 @@ pub(crate) fn run(args: &AdoptArgs, output: OutputFormat) -> Outcome {
     Ok(())
 }
 
-fn kafkas(disk: &dyn Disk, args: &AdoptArgs) -> Outcome<Identity> {
-    let place = args.dir.display();
-    match layout::owner(disk).map_err(|error| disk_fault(&error))? {
-        Owner::Kafka(identity) => Ok(identity),
+/// The directories, locked, and which of them has the metadata.
+fn open(args: &AdoptArgs) -> Outcome<(usize, Vec<LogDir>)> {
+    let mut opened = Vec::new();
+    for path in &args.dirs {
+        let directory = Directory::lock(path)?;
+        let owner = layout::owner(&*directory.disk).map_err(|error| disk_fault(&error))?;
+        opened.push((path, directory, owner));
+    }
+    let has_metadata = |directory: &Directory| directory.disk.exists(layout::KAFKA_METADATA_DIR);
+    let kafkas = |owner: &Owner| matches!(owner, Owner::Kafka(_));
+    let home = opened.iter().position(|(_, directory, owner)| {
+        kafkas(owner) && has_metadata(directory).unwrap_or(false)
+    });
+    let Some(home) = home else {
+        return Err(not_kafkas(&opened[0].0.display().to_string(), &opened[0].2));
+    };
+    let mut dirs: Vec<LogDir> = Vec::new();
+    for (path, directory, owner) in opened {
+        // Ours: stamped by a call that was interrupted.
+        let (Owner::Kafka(identity) | Owner::Ours(identity)) = owner else {
+            return Err(not_kafkas(&path.display().to_string(), &owner));
+        };
+        let partitions = inspect::partitions(&*directory.disk);
+        dirs.push(LogDir {
+            path: path.clone(),
+            partitions: partitions.map_err(|error| disk_fault(&error))?,
+            checkpoints: Checkpoints::read(&*directory.disk),
+            directory,
+            identity,
+        });
+    }
+    let node = |dir: &LogDir| (dir.identity.cluster_id.clone(), dir.identity.node_id);
+    let first = node(&dirs[home]);
+    if let Some(stranger) = dirs.iter().find(|dir| node(dir) != first) {
+        let (cluster_id, node_id) = node(stranger);
+        let what = format!("{} is of another node", stranger.path.display());
+        let why = format!(
+            "node {node_id} of cluster {cluster_id}, and {} is of node {} of cluster {}",
+            dirs[home].path.display(),
+            first.1,
+            first.0
+        );
+        return Err(Fault::new("E1507", Exit::Conflict, what).why(why));
+    }
+    Ok((home, dirs))
+}
+
+fn not_kafkas(place: &str, owner: &Owner) -> Fault {
+    match owner {
         Owner::Ours(_) => {
             let what = format!("{place} belongs to Ottla already");
-            Err(Fault::new("E1507", Exit::Conflict, what)
-                .hint("`ottla server` also completes an adoption that was interrupted"))
+            Fault::new("E1507", Exit::Conflict, what)
+                .hint("`ottla server` also completes an adoption that was interrupted")
         }
         Owner::Nobody => {
             let what = format!("{place} has no meta.properties");
-            Err(Fault::new("E1501", Exit::NotFound, what)
-                .hint("name the folder that log.dirs of Kafka's configuration names"))
+            Fault::new("E1501", Exit::NotFound, what)
+                .hint("name the folders that log.dirs of Kafka's configuration names")
+        }
+        Owner::Kafka(_) => {
+            let what = format!("{place} has no {}", layout::KAFKA_METADATA_DIR);
+            Fault::new("E1501", Exit::NotFound, what)
+                .hint("name all folders of log.dirs, and of metadata.log.dir: one has the metadata")
         }
     }
 }
@@ -112,59 +189,85 @@ fn is_known(topic: bool, name: &str) -> bool {
 }
 
 /// Checks every partition, and adds what stands against taking it.
-fn look(
-    disk: &dyn Disk,
-    metadata: &KafkaMetadata,
-    identity: &Identity,
-    adopted: &mut Adopted,
-) -> Outcome<Vec<Taken>> {
-    let there = inspect::partitions(disk).map_err(|error| disk_fault(&error))?;
-    let checkpoints = Checkpoints::read(disk);
-    for finding in &checkpoints.findings {
-        adopted
-            .notes
-            .push(format!("{finding}; every log is read from its start"));
+fn look(dirs: &[LogDir], metadata: &KafkaMetadata, adopted: &mut Adopted) -> Outcome<Vec<Taken>> {
+    let mut found = find(dirs, adopted)?;
+    let mut progress = Progress::default();
+    for dir in dirs {
+        progress.expect(&*dir.directory.disk, &dir.partitions)?;
     }
-    let mut progress = Progress::new(disk, &there)?;
     let mut taken = Vec::new();
     for (id, (name, partitions)) in &metadata.topics {
         for (index, assigned) in partitions {
             let partition = TopicPartition::new(name.as_str(), *index);
-            let home = TopicId(identity.directory_id.0);
-            // Two low numbers stand for "not assigned yet" and "lost".
-            let elsewhere = |id: &TopicId| *id != home && id.0.as_u128() > 99;
-            if assigned.directories.iter().any(elsewhere) {
-                let refusal = format!("{partition} lies in another log directory of the node");
-                adopted.refusals.push(refusal);
-            } else if there.contains(&partition) {
-                let expected = checkpoints.expected(&partition);
-                let dir = layout::partition_dir(&partition);
-                let mut tell = |bytes| progress.add(bytes, &dir);
-                let check = inspect::check_partition(disk, &dir, expected, &mut tell);
-                let check = check.map_err(|error| disk_fault(&error))?;
-                judge(disk, &partition, *id, &check, adopted)?;
-                taken.push(Taken {
-                    partition,
-                    expected,
-                    check,
-                });
-            } else if checkpoints.expected(&partition).recovery_point > Offset::ZERO {
+            let Some(number) = found.remove(&partition) else {
                 adopted
                     .refusals
-                    .push(format!("the folder of {partition} is missing"));
+                    .extend(missing(dirs, &assigned.directories, &partition));
+                continue;
+            };
+            let dir = &dirs[number];
+            let disk: &dyn Disk = &*dir.directory.disk;
+            let expected = dir.checkpoints.expected(&partition);
+            let folder = layout::partition_dir(&partition);
+            let mut tell = |bytes| progress.add(bytes, &folder);
+            let check = inspect::check_partition(disk, &folder, expected, &mut tell);
+            let check = check.map_err(|error| disk_fault(&error))?;
+            judge(disk, &partition, *id, &check, adopted)?;
+            taken.push(Taken {
+                partition,
+                dir: number,
+                expected,
+                check,
+            });
+        }
+    }
+    for other in found.into_keys() {
+        let note = format!("{other} belongs to no topic; the server will set it aside");
+        adopted.notes.push(note);
+    }
+    Ok(taken)
+}
+
+/// Which directory has the folder of each partition.
+fn find(dirs: &[LogDir], adopted: &mut Adopted) -> Outcome<BTreeMap<TopicPartition, usize>> {
+    let mut found = BTreeMap::new();
+    for (number, dir) in dirs.iter().enumerate() {
+        for finding in &dir.checkpoints.findings {
+            let place = dir.path.display();
+            let note = format!("{place}: {finding}; every log is read from its start");
+            adopted.notes.push(note);
+        }
+        for partition in &dir.partitions {
+            if layout::partition_dir(partition) == layout::KAFKA_METADATA_DIR {
+                continue;
+            }
+            if let Some(other) = found.insert(partition.clone(), number) {
+                let (first, second) = (dirs[other].path.display(), dir.path.display());
+                let refusal = format!(
+                    "{partition} lies in {first} and in {second}; start Kafka once to settle it"
+                );
+                adopted.refusals.push(refusal);
             }
         }
     }
-    for other in there
-        .iter()
-        .filter(|one| !taken.iter().any(|taken| taken.partition == **one))
-    {
-        if layout::partition_dir(other) != layout::KAFKA_METADATA_DIR {
-            let note = format!("{other} belongs to no topic; the server will set it aside");
-            adopted.notes.push(note);
-        }
+    Ok(found)
+}
+
+/// Why a partition without a folder stands against the adoption, unless it has never had one.
+fn missing(dirs: &[LogDir], assigned: &[TopicId], partition: &TopicPartition) -> Option<String> {
+    let named = |id: &TopicId| dirs.iter().any(|dir| dir.identity.directory_id.0 == id.0);
+    // Two low numbers stand for "not assigned yet" and "lost".
+    let elsewhere = |id: &&TopicId| !named(id) && id.0.as_u128() > 99;
+    if let Some(id) = assigned.iter().find(elsewhere) {
+        let id = DirectoryId(id.0);
+        return Some(format!(
+            "{partition} lies in log directory {id} of the node: name all of log.dirs"
+        ));
     }
-    Ok(taken)
+    let written = |dir: &LogDir| dir.checkpoints.expected(partition).recovery_point > Offset::ZERO;
+    dirs.iter()
+        .any(written)
+        .then(|| format!("the folder of {partition} is missing"))
 }
 
 fn judge(
@@ -197,10 +300,11 @@ fn judge(
     Ok(())
 }
 
-fn show(taken: &[Taken], output: OutputFormat) {
+fn show(dirs: &[LogDir], taken: &[Taken], output: OutputFormat) {
     let columns = [
         "topic",
         "partition",
+        "log_dir",
         "start_offset",
         "end_offset",
         "records",
@@ -210,7 +314,10 @@ fn show(taken: &[Taken], output: OutputFormat) {
     ];
     let mut table = Table::new(&columns);
     for Taken {
-        partition, check, ..
+        partition,
+        dir,
+        check,
+        ..
     } in taken
     {
         let findings = check
@@ -220,6 +327,7 @@ fn show(taken: &[Taken], output: OutputFormat) {
         table.row(vec![
             json!(&*partition.topic),
             json!(partition.partition),
+            json!(dirs[*dir].path.display().to_string()),
             json!(check.start_offset.0),
             json!(check.end_offset.0),
             json!(check.records),
@@ -233,7 +341,11 @@ fn show(taken: &[Taken], output: OutputFormat) {
 
 /// Leaves every log whole, durable and described to its end, so that the first start has nothing
 /// to recover.
-fn mend(disk: &dyn Disk, taken: &[Taken], index_interval_bytes: u32) -> Outcome {
+fn mend<'a>(
+    disk: &dyn Disk,
+    taken: impl Iterator<Item = &'a Taken>,
+    index_interval_bytes: u32,
+) -> Outcome {
     let options = RepairOptions {
         on_damage: OnDamage::Refuse,
         index_interval_bytes,
@@ -245,6 +357,7 @@ fn mend(disk: &dyn Disk, taken: &[Taken], index_interval_bytes: u32) -> Outcome 
         partition,
         expected,
         check,
+        ..
     } in taken
     {
         let dir = layout::partition_dir(partition);

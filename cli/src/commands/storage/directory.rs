@@ -79,6 +79,7 @@ pub(super) fn disk_fault(error: &dyn std::error::Error) -> Fault {
 }
 
 /// Says on standard error how far a long read has come.
+#[derive(Default)]
 pub(super) struct Progress {
     total: u64,
     done: u64,
@@ -87,15 +88,20 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(disk: &dyn Disk, partitions: &[TopicPartition]) -> Outcome<Progress> {
-        let mut total = 0;
+        let mut progress = Progress::default();
+        progress.expect(disk, partitions)?;
+        Ok(progress)
+    }
+
+    /// These will be read as well.
+    pub(super) fn expect(&mut self, disk: &dyn Disk, partitions: &[TopicPartition]) -> Outcome {
         for partition in partitions {
             let dir = ottla_storage::layout::partition_dir(partition);
             let entries = disk.list(&dir).map_err(|error| disk_fault(&error))?;
             let logs = entries.iter().filter(|entry| entry.name.ends_with(".log"));
-            total += logs.map(|entry| entry.len_bytes).sum::<u64>();
+            self.total += logs.map(|entry| entry.len_bytes).sum::<u64>();
         }
-        let (done, told) = (0, 0);
-        Ok(Progress { total, done, told })
+        Ok(())
     }
 
     pub(super) fn add(&mut self, bytes: u64, what: &str) {
