@@ -53,8 +53,8 @@ pub fn adopt(disk: &dyn Disk, files: &[(String, Vec<u8>)]) -> Result<(), LayoutE
     finish_adoption(disk).map(|_| ())
 }
 
-/// Makes another log directory of the same node ours. To be done before [`adopt`] of the one with the
-/// metadata: Kafka does not mind the stamp, and until that one is written it still starts.
+/// Makes another log directory of the same node ours. To be done before [`adopt`] of the one with
+/// the metadata: Kafka does not mind the stamp, and until that one is written it still starts.
 pub fn adopt_beside(disk: &dyn Disk) -> Result<(), LayoutError> {
     write_stamp(disk)
 }
