@@ -54,6 +54,8 @@ const ALONE_MAX: usize = 8;
 const FLUSHERS_MIN: usize = 2;
 /// With several log directories: a disk that keeps a write to memory for longer hangs.
 const HANG_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the sockets may be watched by nobody.
+const WAKE_INTERVAL: Duration = Duration::from_millis(50);
 /// After a shutdown began, connections that do not end by themselves are cut off.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -179,6 +181,7 @@ impl Broker {
         let workers = workers(&broker);
         let runtime = data_runtime(&config, workers).map_err(StartError::Threads)?;
         serve_cold_reads(&broker, &runtime);
+        crews.keep_awake(&broker, &runtime)?;
         let shutdown = watch::Sender::new(false);
         let kafka = bound
             .iter()
@@ -420,6 +423,8 @@ struct Crews {
     cleaners: Vec<Crew>,
     mover: Crew,
     scrubber: Crew,
+    /// With several log directories.
+    waker: Crew,
 }
 
 impl Crews {
@@ -445,6 +450,7 @@ impl Crews {
             cleaners: Vec::new(),
             mover: Crew::new(),
             scrubber: Crew::new(),
+            waker: Crew::new(),
         })
     }
 
@@ -464,6 +470,7 @@ impl Crews {
             ("images", &mut self.images),
             ("mover", &mut self.mover),
             ("scrubber", &mut self.scrubber),
+            ("waker", &mut self.waker),
         ];
         let all = first
             .into_iter()
@@ -537,6 +544,21 @@ impl Crews {
             .cleaner
             .on_request(move || bells.iter().for_each(|bell| bell.ring()));
         Ok(())
+    }
+
+    /// A network thread that takes one event from the system and then waits for its disk does not
+    /// tell the others that one of them must watch the sockets now. So one of those that sleep is
+    /// woken now and then; before it sleeps again it watches.
+    fn keep_awake(&mut self, broker: &Broker, runtime: &Runtime) -> Result<(), StartError> {
+        if !broker.log_dirs.are_several() {
+            return Ok(());
+        }
+        let (clock, handle) = (Arc::clone(&broker.clock), runtime.handle().clone());
+        let work = move || {
+            drop(handle.spawn(std::future::ready(())));
+            Some(clock.now() + WAKE_INTERVAL)
+        };
+        self.waker.add("waker", work).map_err(StartError::Threads)
     }
 
     /// Moves of partitions between directories; asleep without any.
