@@ -200,7 +200,7 @@ impl ConsumerMember {
                 self.topic_id = Some(topic.topic_id);
                 given.extend(topic.partitions);
             }
-            model.given(&self.id, &given);
+            model.given(&self.id, self.epoch, &given, heard)?;
             self.owned = given;
         }
         Ok(id)

@@ -1,7 +1,8 @@
 //! The oracle for groups: what was acknowledged stays, nothing appears that nobody sent, and a
 //! generation that was handed out with its assignments is never handed out again as another one. In
 //! the group of the newer protocol a partition has one owner at a time: who has it must have given
-//! it up, or have been thrown out, before somebody else gets it.
+//! it up, or have been thrown out, before somebody else gets it. Answers overtake one another on
+//! their ways; which of two members was given a partition later is told by their epochs.
 //!
 //! The offsets of one partition of one group are sent in growing order, so "moved back" is a
 //! comparison of numbers.
@@ -20,6 +21,10 @@ pub(crate) struct GroupModel {
     offsets: BTreeMap<Key, Offsets>,
     groups: BTreeMap<String, Generations>,
     crew: BTreeMap<String, Owner>,
+    /// Who was given each partition of the crew in the highest epoch.
+    newest: BTreeMap<i32, Given>,
+    /// Answers that gave something to somebody, up to now.
+    answers: u64,
     /// The highest epoch of the crew that anybody was told.
     crew_epoch: i32,
     acknowledged: u64,
@@ -36,10 +41,19 @@ struct Owner {
     thrown_out: bool,
 }
 
+#[derive(Debug)]
+struct Given {
+    member: String,
+    epoch: i32,
+    /// Which one of the answers that gave something.
+    answer: u64,
+}
+
 /// What was known when something was asked.
 #[derive(Debug)]
 pub(crate) struct Heard {
     thrown_out: bool,
+    answers: u64,
     crew_epoch: i32,
     member_epoch: i32,
 }
@@ -193,6 +207,7 @@ impl GroupModel {
         }
         Heard {
             thrown_out: known.thrown_out,
+            answers: self.answers,
             crew_epoch: self.crew_epoch,
             member_epoch,
         }
@@ -201,6 +216,7 @@ impl GroupModel {
     pub(crate) fn heard_by_now(&self, member: &str) -> Heard {
         Heard {
             thrown_out: self.crew.get(member).is_some_and(|known| known.thrown_out),
+            answers: self.answers,
             crew_epoch: self.crew_epoch,
             member_epoch: 0,
         }
@@ -240,8 +256,30 @@ impl GroupModel {
         Ok(())
     }
 
-    /// A member was told what it has.
-    pub(crate) fn given(&mut self, member: &str, given: &BTreeSet<i32>) {
+    /// A member was told what it has in its epoch.
+    pub(crate) fn given(
+        &mut self,
+        member: &str,
+        epoch: i32,
+        given: &BTreeSet<i32>,
+        heard: &Heard,
+    ) -> Result<(), Violation> {
+        if self.overtaken(member, epoch, given, heard)? {
+            // Somebody was given later what it had not heard of yet, so it must be out by now.
+            let known = self.crew.entry(member.to_owned()).or_default();
+            known.thrown_out = true;
+            known.holds.clear();
+            return Ok(());
+        }
+        self.answers += 1;
+        for partition in given {
+            let newest = Given {
+                member: member.to_owned(),
+                epoch,
+                answer: self.answers,
+            };
+            self.newest.insert(*partition, newest);
+        }
         for (other, known) in &mut self.crew {
             if other != member && !known.holds.is_disjoint(given) {
                 known.thrown_out = true;
@@ -251,6 +289,32 @@ impl GroupModel {
         let known = self.crew.entry(member.to_owned()).or_default();
         self.handovers += given.difference(&known.holds).count() as u64;
         known.holds.extend(given);
+        Ok(())
+    }
+
+    /// Whether somebody else was given one of them in a later epoch, and heard of it sooner.
+    fn overtaken(
+        &self,
+        member: &str,
+        epoch: i32,
+        given: &BTreeSet<i32>,
+        heard: &Heard,
+    ) -> Result<bool, Violation> {
+        let mut overtaken = false;
+        for (partition, newest) in given.iter().filter_map(|at| self.newest.get_key_value(at)) {
+            if newest.member == member || newest.epoch < epoch {
+                continue;
+            }
+            if newest.epoch == epoch || newest.answer <= heard.answers {
+                let (other, later) = (&newest.member, newest.epoch);
+                let what = format!(
+                    "{member} was given {partition} in epoch {epoch}, {other} had it in {later}"
+                );
+                return Err(Violation::Answer { what });
+            }
+            overtaken = true;
+        }
+        Ok(overtaken)
     }
 }
 
@@ -262,12 +326,18 @@ mod tests {
         partitions.iter().copied().collect()
     }
 
+    /// Asked in `asked`, and given something in `epoch` at once.
+    fn give(model: &mut GroupModel, member: &str, asked: i32, epoch: i32, given: &[i32]) {
+        let heard = model.heartbeat_sent(member, asked, &set(&[]));
+        assert!(model.given(member, epoch, &set(given), &heard).is_ok());
+    }
+
     #[test]
     fn an_owner_that_did_not_give_up_must_have_been_thrown_out() {
         let mut model = GroupModel::default();
-        model.given("a", &set(&[0, 1]));
+        give(&mut model, "a", 0, 3, &[0, 1]);
         let before = model.heartbeat_sent("a", 3, &set(&[0, 1]));
-        model.given("b", &set(&[1]));
+        give(&mut model, "b", 0, 4, &[1]);
         assert!(model.member_epoch("a", 3, &before).is_ok(), "asked before");
         let after = model.heartbeat_sent("a", 3, &set(&[0, 1]));
         assert!(model.member_epoch("a", 3, &after).is_err());
@@ -279,11 +349,34 @@ mod tests {
     #[test]
     fn an_owner_that_gave_up_stays_a_member() {
         let mut model = GroupModel::default();
-        model.given("a", &set(&[0, 1]));
+        give(&mut model, "a", 0, 3, &[0, 1]);
         let told = model.heartbeat_sent("a", 3, &set(&[0]));
-        model.given("b", &set(&[1]));
+        give(&mut model, "b", 0, 4, &[1]);
         assert!(model.member_epoch("a", 3, &told).is_ok());
         assert!(model.is_a_member("a", &model.heard_by_now("a")).is_ok());
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_throws_out_who_got_it_and_nobody_else() {
+        let mut model = GroupModel::default();
+        let slow = model.heartbeat_sent("a", 0, &set(&[]));
+        give(&mut model, "b", 0, 4, &[1]);
+        assert!(model.given("a", 3, &set(&[1]), &slow).is_ok());
+        assert!(model.is_a_member("b", &model.heard_by_now("b")).is_ok());
+        assert!(model.is_a_member("a", &model.heard_by_now("a")).is_err());
+    }
+
+    #[test]
+    fn nothing_is_given_in_an_older_epoch_or_to_two_in_one() {
+        let mut model = GroupModel::default();
+        let slow = model.heartbeat_sent("a", 0, &set(&[]));
+        give(&mut model, "b", 0, 4, &[1]);
+        assert!(
+            model.given("a", 4, &set(&[1]), &slow).is_err(),
+            "two in one"
+        );
+        let asked_later = model.heartbeat_sent("a", 3, &set(&[]));
+        assert!(model.given("a", 3, &set(&[1]), &asked_later).is_err());
     }
 
     #[test]

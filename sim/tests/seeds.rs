@@ -95,6 +95,17 @@ fn a_thousand_seeds_keep_every_promise() {
     }
 }
 
+/// Seeds beyond the thousand that found something: here the model took an answer of the group
+/// coordinator for a newer one than it was.
+#[test]
+fn seeds_that_once_failed_keep_every_promise() {
+    for seed in [3_128, 5_092] {
+        if let Err(violation) = ottla_sim::run(seed) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}
+
 #[test]
 fn a_seed_repeats_exactly() {
     for seed in [1, 7, 42, 1_000_003] {
