@@ -2,7 +2,7 @@
 //! one whose space is reserved, and to one that was written before.
 //!
 //! The three take turns within each round, so that a busy machine is as unkind to all. The third
-//! is what recycled or zeroed segments would give; ADR 12 says why there are none.
+//! is what small syncs of class `commit` get; ADR 12 says why larger ones do not.
 
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;

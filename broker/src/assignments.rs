@@ -9,6 +9,7 @@
 mod create;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ottla_controller::MetadataDelta;
@@ -329,6 +330,7 @@ pub fn log_config(broker: &Broker, topic: &TopicConfig) -> LogConfig {
         recompression: recompression(topic),
         record_limits: live.record_limits,
         tail_budget: Arc::clone(&broker.tail_budget),
+        zeros_from_bytes: broker.zeros_from_bytes.load(Ordering::Relaxed),
         ..LogConfig::default()
     }
 }

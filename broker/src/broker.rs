@@ -4,6 +4,7 @@
 //! It knows no tokio, no files and no clocks; whoever builds it hands in the seams. The tokio
 //! glue (`start.rs`, `net/`) and the simulator build the same core.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -11,7 +12,7 @@ use ottla_controller::record::ConfigResource;
 use ottla_controller::{Command, CommandReply, MetadataImage, QuorumState};
 use ottla_protocol::types::BrokerId;
 use ottla_storage::image::ImageHome;
-use ottla_storage::log::TailBudget;
+use ottla_storage::log::{TailBudget, ZEROS_FROM_BYTES};
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -74,6 +75,9 @@ pub struct Broker {
     pub scrubber: Scrubber,
     /// What the newest batches of all partitions may take in memory.
     pub tail_budget: Arc<TailBudget>,
+    /// How large a segment is before zeros are written ahead of small syncs; smaller in the
+    /// simulator.
+    pub zeros_from_bytes: AtomicU32,
     /// What requests that are still arriving may take.
     pub request_memory: Arc<RequestMemory>,
     /// Clients that speak another protocol, so that the log can say so now and then.
@@ -196,6 +200,7 @@ impl Broker {
             mover: Mover::default(),
             scrubber: Scrubber::default(),
             tail_budget: TailBudget::new(tail_bytes),
+            zeros_from_bytes: AtomicU32::new(ZEROS_FROM_BYTES),
             strangers: Strangers::default(),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),
             ended: OnceLock::new(),

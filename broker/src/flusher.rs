@@ -380,6 +380,19 @@ impl FlushQueue {
         }
         let due = partition.finish_flush(flush, result, self.clock.now());
         self.arrange(&partition, due);
+        self.write_zeros_ahead(&partition);
+    }
+
+    /// When the answers are on their way.
+    fn write_zeros_ahead(&self, partition: &Partition) {
+        let Some(zeros) = partition.write_zeros_ahead() else {
+            return;
+        };
+        self.metrics.wrote_zeros(zeros.len_bytes());
+        // Begun now, so that the next sync finds it done; a hint.
+        if let Err(error) = zeros.start() {
+            tracing::debug!(%error, "a write-back hint failed");
+        }
     }
 }
 
@@ -419,6 +432,36 @@ mod tests {
         assert!(test.broker.flush.run_one());
         assert_eq!(flushed(&test, 5), 5);
         assert!(!test.broker.flush.run_one());
+    }
+
+    /// So many syncs of so many records of 1,000 bytes each; how many bytes of zeros that brought.
+    fn zeros_after(class: &str, syncs: u32, records: u32) -> u64 {
+        let test = TestBroker::with_config(&[("ottla.durability", class)]);
+        test.create_topic("t", 1);
+        for _ in 0..syncs {
+            for _ in 0..records {
+                test.append("t", 0, &[&[7; 1_000]]);
+            }
+            if class == "commit" {
+                test.sync("t", 0);
+            }
+            // Of the other classes checkpoints sync as well.
+            let partition = test.broker.partitions.get("t", 0).unwrap();
+            test.broker.flush.push(Job::Checkpoint(partition));
+            while test.broker.flush.run_one() {}
+        }
+        test.broker.metrics.snapshot().zeros_bytes
+    }
+
+    #[test]
+    fn zeros_follow_small_syncs_that_somebody_waits_for_and_no_others() {
+        let small = zeros_after("commit", 100, 1);
+        assert!((50_000..200_000).contains(&small), "{small}");
+        assert_eq!(zeros_after("commit", 50, 1), 0, "a small partition");
+        assert_eq!(zeros_after("commit", 20, 100), 0, "large syncs");
+        for class in ["interval", "memory"] {
+            assert_eq!(zeros_after(class, 100, 1), 0, "{class}");
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub struct Metrics {
     flush_failures: AtomicU64,
     cold_reads: Histogram,
     cold_read_bytes: AtomicU64,
+    zeros_bytes: AtomicU64,
     opened: Histogram,
     slowed: AtomicU64,
     pub groups: GroupCounters,
@@ -68,6 +69,7 @@ impl Default for Metrics {
             flush_failures: AtomicU64::new(0),
             cold_reads: Histogram::default(),
             cold_read_bytes: AtomicU64::new(0),
+            zeros_bytes: AtomicU64::new(0),
             opened: Histogram::default(),
             slowed: AtomicU64::new(0),
             groups: GroupCounters::default(),
@@ -134,6 +136,11 @@ impl Metrics {
             .fetch_add(found_bytes, Ordering::Relaxed);
     }
 
+    /// Zeros were written ahead of small syncs.
+    pub fn wrote_zeros(&self, bytes: u64) {
+        self.zeros_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// The records of a batch were checked or compressed anew, away from the data path.
     pub fn opened(&self, took: Duration) {
         self.opened.record(took);
@@ -175,6 +182,7 @@ impl Metrics {
             flush_failures: self.flush_failures.load(Ordering::Relaxed),
             cold_reads: self.cold_reads.snapshot(),
             cold_read_bytes: self.cold_read_bytes.load(Ordering::Relaxed),
+            zeros_bytes: self.zeros_bytes.load(Ordering::Relaxed),
             opened: self.opened.snapshot(),
             slowed: self.slowed.load(Ordering::Relaxed),
             groups: self.groups.snapshot(),
@@ -197,6 +205,7 @@ pub struct MetricsSnapshot {
     pub flush_failures: u64,
     pub cold_reads: HistogramSnapshot,
     pub cold_read_bytes: u64,
+    pub zeros_bytes: u64,
     pub opened: HistogramSnapshot,
     pub slowed: u64,
     pub groups: GroupCounts,

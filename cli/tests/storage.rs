@@ -203,6 +203,52 @@ fn a_damaged_log_is_repaired_as_the_user_chooses_and_the_broker_serves_the_rest(
 }
 
 #[test]
+fn zeros_that_a_killed_broker_had_written_ahead_are_worth_a_note_and_no_damage() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_str().unwrap();
+    let log = data.path().join("orders-0/00000000000000000000.log");
+    let broker = Broker::start(data.path());
+    let create = ["topic", "create", "orders", "-p", "1"];
+    assert!(broker.ottla(&create).status.success());
+    for batch in 0..20 {
+        produce(
+            &broker,
+            "orders",
+            &format!("{}{batch}\n", "x".repeat(9_000)),
+        );
+    }
+    drop(broker);
+    let zeros = || {
+        let bytes = std::fs::read(&log).unwrap();
+        bytes.iter().rev().take_while(|byte| **byte == 0).count()
+    };
+    assert!(zeros() > 8_000, "{}", zeros());
+
+    let checked = ottla(&["storage", "check", dir, "-o", "json"]);
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    let said = json(&checked);
+    let note = said.as_array().unwrap().iter();
+    let mut note = note.filter(|f| f["what"].to_string().contains("zeros behind the records"));
+    let note = note.next().unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(note["severity"], "note", "{said}");
+    let all = json(&ottla(&["storage", "check", dir, "--all", "-o", "json"]));
+    let orders = all.as_array().unwrap().iter();
+    let mut orders = orders.filter(|partition| partition["partition"] == "orders-0");
+    assert_eq!(orders.next().unwrap()["bytes"], note["position"], "{all}");
+    let shown = ottla(&["storage", "dump", log.to_str().unwrap(), "-o", "json"]);
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    let batches = json(&shown)[0]["entries"].as_array().unwrap().clone();
+    assert!(batches.len() == 20 && batches.iter().all(|batch| batch["valid"] == true));
+    let repaired = ottla(&["storage", "repair", dir]);
+    assert_eq!(repaired.status.code(), Some(0), "{repaired:?}");
+
+    let broker = Broker::start(data.path());
+    assert_eq!(values(&broker).len(), 20);
+    produce(&broker, "orders", "later\n");
+    assert_eq!(values(&broker).len(), 21);
+}
+
+#[test]
 fn only_a_directory_of_kafka_is_adopted() {
     let data = tempfile::tempdir().unwrap();
     directory(data.path());

@@ -462,12 +462,31 @@ fn a_node_of_two_log_directories_is_adopted_with_both() -> Result<()> {
     hand_over(false, &["second"])
 }
 
-/// The folders of our partitions are put in the place of Kafka's.
 #[test]
 fn partitions_that_we_wrote_are_served_by_kafka() -> Result<()> {
     if is_missing()? {
         return Ok(());
     }
+    serve_by_kafka(false)
+}
+
+#[test]
+fn partitions_of_a_broker_of_ours_that_was_killed_are_recovered_and_served_by_kafka() -> Result<()>
+{
+    if is_missing()? {
+        return Ok(());
+    }
+    serve_by_kafka(true)
+}
+
+/// How many zeros a file ends with.
+fn zeros_at_the_end(file: &Path) -> Result<usize> {
+    let bytes = std::fs::read(file)?;
+    Ok(bytes.iter().rev().take_while(|byte| **byte == 0).count())
+}
+
+/// The folders of our partitions are put in the place of Kafka's.
+fn serve_by_kafka(killed: bool) -> Result<()> {
     let partitions = [("many", 0), ("many", 1), ("keyed", 0), ("codecs", 0)];
     let ours = Broker::start_ours(|settings| settings.with("log.cleaner.backoff.ms", 200))?;
     fill(ours.bootstrap())?;
@@ -476,14 +495,29 @@ fn partitions_that_we_wrote_are_served_by_kafka() -> Result<()> {
         ensure!(status == 202, "{status} {body}");
         Ok(())
     })?;
+    // One by one, so that zeros are written ahead of their syncs.
+    for number in 0..30 {
+        let one = std::iter::once(record(number, 5_000));
+        produce(ours.bootstrap(), ("codecs", 0), &[], one)?;
+    }
     let mut before = look(ours.bootstrap(), &partitions)?;
     let source = tempfile::tempdir()?;
     let from = source.path().join("ours");
     let data = ours.settings().data();
     // The folder goes with the broker: it is copied while it is stopped, and still there.
     let (pid, settings) = (ours.pid()?, ours.settings().clone());
-    terminate(pid)?;
-    wait_for_marker(&data)?;
+    let last = "codecs-0/00000000000000000000.log";
+    match killed {
+        false => {
+            terminate(pid)?;
+            wait_for_marker(&data)?;
+            ensure!(zeros_at_the_end(&data.join(last))? < 100);
+        }
+        true => {
+            run(Command::new("kill").args(["-9", &pid.to_string()]), b"")?;
+            ensure!(zeros_at_the_end(&data.join(last))? > 4_000);
+        }
+    }
     copy(&data, &from)?;
     drop((ours, settings));
 
@@ -505,6 +539,9 @@ fn partitions_that_we_wrote_are_served_by_kafka() -> Result<()> {
     }
     let start = "log-start-offset-checkpoint";
     std::fs::copy(from.join(start), data.join(start))?;
+    if killed {
+        std::fs::remove_file(data.join(".kafka_cleanshutdown"))?;
+    }
     let kafka = Broker::start_apache_kafka_in(settings.clone(), &kafka_properties())?;
     let after = look(&bootstrap, &partitions)?;
     // Its groups' log is another one.
@@ -519,9 +556,10 @@ fn partitions_that_we_wrote_are_served_by_kafka() -> Result<()> {
     )?;
     ensure!(client::read_to_end(&bootstrap, "many", 0, &[])?.len() == 4_005);
     let _ = kafka.stop();
+    ensure!(zeros_at_the_end(&data.join(last))? < 100);
     let said = settings.log_text();
     for word in ["Corrupt", "corrupt", "Found invalid"] {
-        ensure!(!said.contains(word), "{said}");
+        ensure!(killed || !said.contains(word), "{said}");
     }
     Ok(())
 }

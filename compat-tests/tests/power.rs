@@ -60,6 +60,7 @@ fn twenty_power_cuts_lose_nothing_that_class_commit_acknowledged() -> Result<()>
     println!("seed {seed}");
     let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
     let next = AtomicU64::new(0);
+    let mut zeros = 0.0;
     for round in 0..CUTS {
         let stop = AtomicBool::new(false);
         let run_for = Duration::from_millis(rng.random_range(1..250));
@@ -110,7 +111,10 @@ fn twenty_power_cuts_lose_nothing_that_class_commit_acknowledged() -> Result<()>
             );
         }
         println!("cut {round}: {} acknowledged, 0 lost", deliveries.len());
+        zeros += metric(&broker, "ottla_flush_zeros_written_bytes_total")?;
     }
+    println!("{zeros} bytes of zeros were written ahead");
+    ensure!(zeros > 0.0, "no cut met zeros that were written ahead");
     producer.flush(Duration::from_secs(60))?;
     let stored: usize = (0..PARTITIONS)
         .map(|partition| Ok(numbers(&bootstrap, "kept", partition)?.len()))

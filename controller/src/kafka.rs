@@ -425,6 +425,7 @@ fn batches(file: &dyn DiskFile, base: Offset) -> std::io::Result<(Batches, Optio
             Item::Damage {
                 position, until, ..
             } => damage = Some((*position, *until)),
+            Item::Zeros { .. } => {}
         }
         damage.is_none()
     })?;

@@ -1,6 +1,7 @@
 //! One simulated broker: the real cores on a simulated disk, without a thread.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ottla_broker::boot::{self, Home};
@@ -9,6 +10,7 @@ use ottla_broker::clock::Clock;
 use ottla_broker::config::Config;
 use ottla_broker::controller_driver::ControllerDriver;
 use ottla_broker::housekeeper::{self, Housekeeper};
+use ottla_broker::metrics::Metrics;
 use ottla_broker::recovery::Recovery;
 use ottla_storage::disk::Disk;
 use ottla_storage::image::ImageHome;
@@ -25,27 +27,36 @@ pub(crate) struct Node {
     next_housekeeping: Instant,
 }
 
+/// What a broker is put on.
+pub(crate) struct Seams {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) images: Arc<dyn ImageHome>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) zeros_from_bytes: u32,
+}
+
 impl Node {
     /// Starts a broker on what is on the disk. The text says why it did not start.
     pub(crate) fn boot(
         config: &Arc<Config>,
-        (disk, images): (Arc<dyn Disk>, Arc<dyn ImageHome>),
+        seams: Seams,
         clock: &Arc<SimClock>,
         rng: &mut StdRng,
     ) -> Result<Node, String> {
         let clock = Arc::clone(clock) as Arc<dyn Clock>;
         let (wanted, new) = (boot::wanted(config), boot::new_ids(rng));
         let (identity, _) =
-            layout::prepare(&*disk, &wanted, &new).map_err(|error| error.to_string())?;
+            layout::prepare(&*seams.disk, &wanted, &new).map_err(|error| error.to_string())?;
         let home = Home {
-            images: Some(images),
-            ..Home::single("simulated", disk, &identity)
+            images: Some(seams.images),
+            ..Home::single("simulated", seams.disk, &identity)
         };
-        let (broker, driver) =
-            boot::boot(config, &home, (clock, Arc::default()), rng, |listener| {
-                listener.port
-            })
-            .map_err(|error| error.to_string())?;
+        let (broker, driver) = boot::boot(config, &home, (clock, seams.metrics), rng, |listener| {
+            listener.port
+        })
+        .map_err(|error| error.to_string())?;
+        let zeros_from_bytes = &broker.zeros_from_bytes;
+        zeros_from_bytes.store(seams.zeros_from_bytes, Ordering::Relaxed);
         let image = broker.metadata.image();
         // The world carries them out in its turns.
         broker.cold_reads.on_push(|| {});

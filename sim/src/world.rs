@@ -13,6 +13,7 @@ use std::time::Duration;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::{Config, ListenerName};
 use ottla_broker::coordinators::OFFSETS_TOPIC;
+use ottla_broker::metrics::Metrics;
 use ottla_storage::disk::memory::{Crash, InjectedError, Injection, MemoryDisk, Operation};
 use ottla_storage::image::{ImageStore as _, MemoryStore};
 use rand::rngs::StdRng;
@@ -26,7 +27,7 @@ use crate::group_model::GroupModel;
 use crate::link::Link;
 use crate::member::{self, Member};
 use crate::model::{Model, Violation};
-use crate::node::Node;
+use crate::node::{Node, Seams};
 use crate::producer::Producer;
 
 /// Steps in which things go wrong, and steps in which they may finish.
@@ -47,10 +48,12 @@ struct Plan {
     /// One of so many looks into the page cache finds nothing; 0: none.
     cold_every: u64,
     piece_bytes_max: usize,
+    /// Zeros are written ahead in segments from this size on.
+    zeros_from_bytes: u32,
 }
 
 impl Plan {
-    fn of(rng: &mut StdRng) -> Plan {
+    fn of(seed: u64, rng: &mut StdRng) -> Plan {
         Plan {
             producers: rng.random_range(1..=3),
             consumers: rng.random_range(1..=2),
@@ -62,6 +65,7 @@ impl Plan {
             disk_faults: rng.random_bool(0.3),
             piece_bytes_max: [40, 500, 100_000][rng.random_range(0..3)],
             cold_every: [0, 1, 2, 20][rng.random_range(0..4)],
+            zeros_from_bytes: [100, 300, 1_000, u32::MAX][(seed % 4) as usize],
         }
     }
 }
@@ -98,6 +102,8 @@ pub struct Summary {
     pub handovers: u64,
     pub images_lost: u32,
     pub images_set_back: u32,
+    /// Written ahead.
+    pub zeros_bytes: u64,
     pub topics_created: u32,
     pub topics_deleted: u32,
     pub simulated_ms: u64,
@@ -110,6 +116,8 @@ struct World {
     clock: Arc<SimClock>,
     disk: MemoryDisk,
     images: MemoryStore,
+    /// Of all brokers of this world, one after another.
+    metrics: Arc<Metrics>,
     node: Option<Node>,
     clients: Vec<Client>,
     model: Model,
@@ -135,6 +143,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     world.summary.commits = world.groups.commits();
     world.summary.joins = world.groups.joins();
     world.summary.handovers = world.groups.handovers();
+    world.summary.zeros_bytes = world.metrics.snapshot().zeros_bytes;
     world.summary.simulated_ms =
         u64::try_from(world.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(world.summary)
@@ -143,7 +152,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
 impl World {
     fn new(seed: u64) -> World {
         let mut rng = StdRng::seed_from_u64(seed);
-        let plan = Plan::of(&mut rng);
+        let plan = Plan::of(seed, &mut rng);
         let disk = MemoryDisk::with_seed(seed);
         disk.set_cold_every(plan.cold_every, seed);
         let mut clients = Vec::new();
@@ -168,6 +177,7 @@ impl World {
             clock: Arc::new(SimClock::default()),
             disk,
             images: MemoryStore::new(),
+            metrics: Arc::default(),
             node: None,
             clients: clients
                 .into_iter()
@@ -414,7 +424,13 @@ impl World {
 
     fn boot(&mut self) -> bool {
         let (disk, images) = (Arc::new(self.disk.clone()), Arc::new(self.images.clone()));
-        match Node::boot(&self.config, (disk, images), &self.clock, &mut self.rng) {
+        let seams = Seams {
+            disk,
+            images,
+            metrics: Arc::clone(&self.metrics),
+            zeros_from_bytes: self.plan.zeros_from_bytes,
+        };
+        match Node::boot(&self.config, seams, &self.clock, &mut self.rng) {
             Ok(node) => {
                 self.node = Some(node);
                 true

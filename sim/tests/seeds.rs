@@ -24,6 +24,7 @@ struct Met {
     handovers: AtomicU64,
     images_lost: AtomicU64,
     images_set_back: AtomicU64,
+    zeros_bytes: AtomicU64,
 }
 
 impl Met {
@@ -41,6 +42,7 @@ impl Met {
         add(&self.handovers, summary.handovers);
         add(&self.images_lost, summary.images_lost.into());
         add(&self.images_set_back, summary.images_set_back.into());
+        add(&self.zeros_bytes, summary.zeros_bytes);
     }
 }
 
@@ -88,6 +90,7 @@ fn a_thousand_seeds_keep_every_promise() {
         ("partitions were handed over", met.handovers),
         ("images were lost", met.images_lost),
         ("images were set back", met.images_set_back),
+        ("zeros were written ahead", met.zeros_bytes),
     ] {
         let count = count.into_inner();
         println!("{what}: {count}");

@@ -12,7 +12,7 @@
 //!   marks such pages clean, so a second sync may succeed without the data. Never retry; poison.
 //!   Such pages outlive the process: who opens the file next calls `forget_clean` before reading.
 //! - `preallocate` reserves space (a full disk is an error now, not at the write) and leaves the
-//!   length alone: a file is as long as its data.
+//!   length alone.
 //! - A view stays valid after its file is shortened, replaced or removed: an implementation that
 //!   maps files copies a file with live views before it shortens it.
 //! - A [`FileRange`] keeps its descriptor open however many other files are used meanwhile.
@@ -147,6 +147,10 @@ pub trait DiskFile: Send + Sync + 'static {
     fn preallocate(&self, len_bytes: u64) -> io::Result<()>;
     /// Cuts or extends (with zeroes) to `len_bytes`; releases space reserved beyond it.
     fn truncate(&self, len_bytes: u64) -> io::Result<()>;
+    /// The same where nobody was ever shown a byte of what is cut off: views need no care.
+    fn trim(&self, len_bytes: u64) -> io::Result<()> {
+        self.truncate(len_bytes)
+    }
     fn sync_data(&self) -> io::Result<()>;
     /// Asks for write-back of a range without waiting; a hint, promises nothing.
     fn start_write_back(&self, range: Range<u64>) -> io::Result<()>;

@@ -7,8 +7,8 @@
 //! Invariants:
 //! - `log_start_offset <= recovery_point <= log_end_offset` but for a start raised past the
 //!   recovery point; offsets of batches increase, leader epochs never decrease.
-//! - Bytes below the log end are never changed; what lies behind it in a file is garbage that the
-//!   next append overwrites.
+//! - Bytes below the log end are never changed; what lies behind it in a file is zeros or garbage
+//!   that the next append overwrites. Sealed segments end with their data.
 //! - An append does one `pwritev`, and now and then a reservation of space or the creation of a
 //!   segment file. Indexes, snapshots and epochs are written by checkpoints, outside the lock.
 //! - Everything below the checkpointed offset is synced, and a producer snapshot for that offset
@@ -59,6 +59,7 @@ mod tail;
 mod truncate;
 mod unwritten;
 mod validate;
+mod zeros;
 
 #[cfg(test)]
 mod tests;
@@ -81,12 +82,14 @@ pub use report::{Damage, DamageKind, RecoveryReport};
 pub use retain::{Expired, OldFiles, Reason, Retention};
 pub use scrub::{DamagedPlace, ScrubWork, Scrubbed};
 pub use tail::TailBudget;
+pub use zeros::ZEROS_FROM_BYTES;
 
 use ahead::Ahead;
 use compact::PendingSwap;
 use segment::Segment;
 use tail::Tail;
 use unwritten::UnwrittenFirsts;
+use zeros::Zeros;
 
 /// How much of a batch is looked at before it is appended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +114,9 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// Reserve a segment's whole space when it is created, instead of in steps.
     pub preallocate: bool,
+    /// Zeros are written ahead of small syncs once a segment is this large
+    /// ([`Log::write_zeros_ahead`]).
+    pub zeros_from_bytes: u32,
     pub producer_id_expiration_ms: i64,
     /// How many producers are remembered; beyond, those unheard of for longest are forgotten.
     pub producer_count_max: usize,
@@ -137,6 +143,7 @@ impl Default for LogConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 60 * 60 * 1_000,
             preallocate: false,
+            zeros_from_bytes: ZEROS_FROM_BYTES,
             producer_id_expiration_ms: 24 * 60 * 60 * 1_000,
             producer_count_max: 20_000,
             compacted: false,
@@ -197,6 +204,7 @@ pub struct Log {
     /// Bytes of a failed write may lie behind the end of the active segment.
     cut_pending: bool,
     ahead: Ahead,
+    zeros: Zeros,
 }
 
 /// What a sync of the directory would make durable.
@@ -259,6 +267,7 @@ impl Log {
             poisoned: false,
             cut_pending: false,
             ahead: Ahead::default(),
+            zeros: Zeros::default(),
         }
     }
 
@@ -384,11 +393,11 @@ impl Log {
         }
         let flushed = self.recovery_point;
         if flushed == self.log_end_offset
-            && !self.config.preallocate
-            && let Some(active) = self.segments.last_mut()
+            && let Some(active) = self.segments.last()
+            && (!self.config.preallocate || active.has_zeros())
         {
-            // Space that stays reserved is only space.
-            let _ = active.release_reserve();
+            // Space that stays reserved is only space, and zeros are cut by the close at last.
+            let _ = self.release_active_reserve();
         }
         let active = self.segments.len().saturating_sub(1);
         for at in 0..self.segments.len() {
@@ -401,7 +410,8 @@ impl Log {
             let index = segment.loaded_index();
             index.is_some_and(|index| index.aborted_known)
         };
-        flushed == self.log_end_offset && self.segments.iter().any(loaded)
+        let more = self.zeros.has_cuts() || self.segments.iter().any(loaded);
+        flushed == self.log_end_offset && more
     }
 
     /// Heap memory of the indexes, for metrics.

@@ -809,6 +809,14 @@ pub const METRICS: &[Metric] = &[
         |gathered, samples| samples.add_count(&[], gathered.counters.flush_failures),
     ),
     row(
+        Counter,
+        "ottla_flush_zeros_written_bytes_total",
+        "bytes",
+        NONE,
+        "Zeros written behind the data of logs whose syncs are small, so that those cost less.",
+        |gathered, samples| samples.add_count(&[], gathered.counters.zeros_bytes),
+    ),
+    row(
         Gauge,
         "ottla_dirty_bytes",
         "bytes",

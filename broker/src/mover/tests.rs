@@ -76,16 +76,59 @@ fn value(n: u32) -> Vec<u8> {
     value
 }
 
-/// A partition in the first of two directories, with so many records in small segments.
+/// A partition in the first of two directories, with so many records in small segments, and zeros
+/// behind the last of them.
 fn with_records(count: u32) -> TestBroker {
     let test = TestBroker::with_disks(2, &[("log.segment.bytes", "1048576")]);
+    test.broker.zeros_from_bytes.store(1_000, Ordering::Relaxed);
     test.create_topic("t", 1);
     test.set_config(2, "t", "segment.bytes", "1048576");
     for n in 0..count {
         test.append("t", 0, &[&value(n)]);
+        if n < 5 {
+            test.sync("t", 0);
+        }
     }
     test.sync("t", 0);
     test
+}
+
+/// How long the file of the log is in each directory.
+fn file_lens(test: &TestBroker) -> Vec<Option<u64>> {
+    let len = |disk: &Arc<MemoryDisk>| {
+        let file = disk.open("t-0/00000000000000000000.log");
+        file.ok().map(|file| file.len_bytes().unwrap())
+    };
+    test.disks.iter().map(len).collect()
+}
+
+#[test]
+fn zeros_written_ahead_stay_behind_and_the_copy_gets_its_own() {
+    let test = with_records(100);
+    let size = u64::try_from(told(&test)[0][0].partition_size).unwrap();
+    assert!(file_lens(&test)[0].unwrap() > size);
+    assert_eq!(ask(&test, "/data1"), 0);
+    test.broker.mover.run(&test.broker, &mut |_| true);
+    let moved = &told(&test)[1][0];
+    assert_eq!(
+        (moved.is_future_key, moved.partition_size as u64),
+        (false, size)
+    );
+    assert_eq!(file_lens(&test)[1], Some(size));
+    settle(&test);
+    for n in 100..110 {
+        test.append("t", 0, &[&value(n)]);
+        test.sync("t", 0);
+    }
+    let size = u64::try_from(told(&test)[1][0].partition_size).unwrap();
+    let lens = file_lens(&test);
+    assert!(lens[0].is_none() && lens[1].unwrap() > size, "{lens:?}");
+    test.disks
+        .iter()
+        .for_each(|disk| disk.crash(Crash::Process));
+    let again = TestBroker::recovered(&test.disks, test.image());
+    assert_eq!(values(&again), (0..110).map(value).collect::<Vec<_>>());
+    assert_eq!(file_lens(&again)[1], Some(size));
 }
 
 #[test]

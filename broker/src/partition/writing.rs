@@ -434,6 +434,16 @@ impl Partition {
         })
     }
 
+    /// Makes the next small syncs cheap, where answers wait for syncs
+    /// ([`ottla_storage::log::Log::write_zeros_ahead`]). For after a flush and its answers.
+    pub fn write_zeros_ahead(&self) -> Option<WriteBack> {
+        let wanted = |inner: &Inner| !inner.held && inner.state.durability() == Durability::Commit;
+        self.with(|inner, _| match wanted(inner) {
+            false => None,
+            true => inner.log_mut().ok()?.write_zeros_ahead(),
+        })
+    }
+
     /// The flush timer rang; true when the partition must be queued.
     pub fn flush_timer_rang(&self) -> bool {
         self.with(|inner, _| inner.log().is_ok() && inner.state.timer_rang())

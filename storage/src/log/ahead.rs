@@ -27,6 +27,12 @@ pub(super) struct Ahead {
     headers: VecDeque<BatchHeader>,
 }
 
+impl Ahead {
+    pub(super) fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+}
+
 impl Log {
     /// Writes batches that are appended right after this, each by [`Log::append`] and in this
     /// order, in one go as far as that is possible. Ends with [`Log::end_ahead`]; nothing else may

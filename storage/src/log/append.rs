@@ -66,6 +66,10 @@ pub struct WriteBack {
 }
 
 impl WriteBack {
+    pub(super) fn new(file: Arc<dyn DiskFile>, range: Range<u64>) -> WriteBack {
+        WriteBack { file, range }
+    }
+
     /// Starts the write-back; for a thread that may block. A hint: failures show at the sync.
     pub fn start(&self) -> io::Result<()> {
         self.file.start_write_back(self.range.clone())
@@ -287,20 +291,6 @@ impl Log {
         Ok(true)
     }
 
-    /// A failed write may have left bytes behind the end that could not be cut off then, on a disk
-    /// that has become read-only for instance.
-    pub(super) fn cut_leftovers(&mut self) -> Result<(), LogError> {
-        let Some(active) = self.segments.last().filter(|_| self.cut_pending) else {
-            return Ok(());
-        };
-        if let Some(file) = active.open_file() {
-            file.truncate(u64::from(active.size_bytes))
-                .map_err(|error| LogError::io(active.path(&self.dir), error))?;
-        }
-        self.cut_pending = false;
-        Ok(())
-    }
-
     /// A new segment starts at the log end, so that recovery can tell a lost segment from none,
     /// unless the offsets of the batch would be too far away from there.
     fn segment_base(&self, header: &BatchHeader) -> Offset {
@@ -359,15 +349,14 @@ impl Log {
 
     /// Seals the active segment and starts a new one.
     pub(super) fn roll(&mut self, base_offset: Offset, now_ms: i64) -> Result<(), LogError> {
-        self.cut_leftovers()?;
+        // First: nobody cuts a sealed segment that is longer than its data.
+        self.cut_before_seal()?;
         self.add_segment(base_offset, now_ms)?;
         let sealed = self.segments.len() - 2;
         let sealed = &mut self.segments[sealed];
         if let Some(index) = sealed.loaded_index_mut() {
             index.close_times();
         }
-        // Space that stays reserved is only space; the close or the next start gives it back.
-        let _ = sealed.release_reserve();
         self.pending_snapshots
             .push((base_offset, snapshot::encode(&self.producers)));
         Ok(())
@@ -425,9 +414,8 @@ impl Log {
         let Err(error) = written else {
             return Ok(position);
         };
-        active.forget_reserve();
         // What may lie behind the end must be gone before the next write, however long that takes.
-        self.cut_pending = file.truncate(start).is_err();
+        let _ = self.cut_behind_end();
         Err(LogError::io(
             self.segments[self.segments.len() - 1].path(&self.dir),
             error,
@@ -446,6 +434,7 @@ impl Log {
             active.observe(position, header, interval_bytes);
         }
         self.size_bytes += header.size_bytes() as u64;
+        self.zeros.appended(header.size_bytes() as u64);
         self.replay(header, marker, true);
     }
 

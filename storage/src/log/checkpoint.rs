@@ -20,6 +20,7 @@ use super::error::LogError;
 use super::index::{self, Persisted, SegmentIndex};
 use super::producers::snapshot;
 use super::segment::{Segment, path};
+use super::zeros::ZerosMark;
 use super::{Log, metadata};
 use crate::checkpoint::{LEADER_EPOCHS, format_leader_epochs};
 use crate::disk::{
@@ -51,6 +52,8 @@ pub struct FlushWork {
     generation: u64,
     truncations: u64,
     checkpoint: Option<Box<CheckpointWork>>,
+    /// As [`Log::write_zeros_ahead`] counts.
+    zeros: ZerosMark,
 }
 
 /// The files of a checkpoint.
@@ -197,6 +200,7 @@ impl Log {
             generation: self.generation,
             truncations: self.truncations,
             checkpoint: None,
+            zeros: self.zeros.mark(),
         };
         if self.poisoned {
             return work;
@@ -213,6 +217,7 @@ impl Log {
                 )
             }));
         }
+        self.zeros.add_cuts(&mut work.files);
         work.sync_directory = self.directory.changes > self.directory.synced;
         work.sync_parent = self.directory.new;
         work
@@ -321,6 +326,7 @@ impl Log {
             return;
         }
         self.recovery_point = self.recovery_point.max(work.up_to);
+        self.zeros.synced(&work.zeros);
         if work.sync_metadata {
             self.directory.metadata_unsynced = false;
         }
@@ -390,13 +396,10 @@ impl Log {
         if self.segments.last().is_some_and(Segment::is_unwritten) {
             self.load_active()?;
         }
-        if let Some(active) = self.segments.last_mut() {
-            active
-                .release_reserve()
-                .map_err(|error| LogError::io(&*dir, error))?;
-            if let Some(index) = active.loaded_index_mut() {
-                index.close_times();
-            }
+        self.release_active_reserve()?;
+        let active = self.segments.last_mut();
+        if let Some(index) = active.and_then(Segment::loaded_index_mut) {
+            index.close_times();
         }
         let work = self.checkpoint_work(true);
         let result = work.run();

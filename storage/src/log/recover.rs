@@ -4,6 +4,8 @@
 //! need it; above it every batch must have a sound header, a matching CRC, increasing offsets and
 //! an epoch that does not go back. Segments above must start exactly where the one before ends: a
 //! lost end of a file is as bad as a torn one. The log is cut at the first violation.
+//! Zeros up to the end of a file are the end of its data, where nothing that was promised is
+//! missing: they are written ahead (`zeros.rs`).
 //!
 //! What is read above the trusted offset must be what the disk holds, not what the kernel still has
 //! in memory after a sync that failed: an acknowledgement will be built upon it. So clean pages are
@@ -48,6 +50,8 @@ const EPOCH_FILE_BYTES_MAX: u64 = 16 << 20;
 struct Walk {
     /// Batches from here on are checked.
     trusted: Offset,
+    /// What ends below this has lost something.
+    promised: Offset,
     /// The producer state in the log is that of this offset.
     producers_from: Offset,
     /// The segment (by base offset) whose index is continued, and from which position.
@@ -62,6 +66,10 @@ struct Walk {
 /// How the walk through one segment ended.
 enum Ended {
     AtEnd,
+    /// What follows are zeros that were written ahead of the data.
+    AtZeros {
+        position: u64,
+    },
     /// Nothing from here on belongs to the log.
     Cut {
         position: u64,
@@ -93,6 +101,7 @@ impl Log {
         report.epochs_rebuilt = !epochs_known && !self.segments.is_empty();
         let mut walk = self.plan_walk(trusted, snapshot, report)?;
         walk.connected = connected;
+        walk.promised = open.recovery_point;
         self.walk_segments(&mut walk)?;
         self.finish_recovery(open, walk)
     }
@@ -162,6 +171,7 @@ impl Log {
     ) -> Result<Walk, LogError> {
         let mut walk = Walk {
             trusted,
+            promised: trusted,
             producers_from: self.segments_start(),
             resume_base: self.segments_start(),
             resume_position: 0,
@@ -280,9 +290,15 @@ impl Log {
             }
             self.segments.push(segment);
             let next = later.front().map(|next| next.base_offset);
-            if let Ended::Cut { position, fault } = self.walk_segment(walk, next)? {
-                let path = path(&self.dir, base, SegmentFile::Log);
-                return self.cut(walk, path, position, fault, later);
+            match self.walk_segment(walk, next)? {
+                Ended::AtEnd => {}
+                Ended::AtZeros { position } => {
+                    self.cut_last(position)?;
+                }
+                Ended::Cut { position, fault } => {
+                    let path = path(&self.dir, base, SegmentFile::Log);
+                    return self.cut(walk, path, position, fault, later);
+                }
             }
         }
         Ok(())
@@ -325,7 +341,7 @@ impl Log {
         let mut buffer = std::mem::take(&mut walk.buffer);
         let mut scan = segment.scan(&*file, start, &mut buffer);
         scan.expected = self.log_end_offset;
-        let ended = self.walk_batches(&mut scan, walk, &path, size, next.is_none());
+        let ended = self.walk_batches(&mut scan, walk, (&path, size), next);
         walk.buffer = buffer;
         ended.map_err(|error| LogError::io(path, error))
     }
@@ -334,10 +350,10 @@ impl Log {
         &mut self,
         scan: &mut Scan<'_>,
         walk: &mut Walk,
-        path: &str,
-        size: u64,
-        is_last: bool,
+        (path, size): (&str, u64),
+        next: Option<Offset>,
     ) -> io::Result<Ended> {
+        let is_last = next.is_none();
         loop {
             let checked = match scan.next() {
                 Ok(None) => return Ok(Ended::AtEnd),
@@ -356,6 +372,13 @@ impl Log {
                 }
                 Err(damage) => damage,
             };
+            let whole = match next {
+                Some(next) => self.log_end_offset == next,
+                None => self.log_end_offset >= walk.promised,
+            };
+            if whole && scan.is_zero_from(position)? {
+                return Ok(Ended::AtZeros { position });
+            }
             if self.log_end_offset >= walk.trusted {
                 return Ok(Ended::Cut { position, fault });
             }

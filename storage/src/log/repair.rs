@@ -105,6 +105,9 @@ pub fn repair(
         wrong: BTreeSet::new(),
     };
     repair.note_wrong(check);
+    if options.seal {
+        repair.cut_zeros(check)?;
+    }
     let idle = edits.is_empty() && repair.wrong.is_empty() && repair.rewrite.is_empty();
     let mut end_offset = check.end_offset;
     if !idle || options.seal {
@@ -150,6 +153,28 @@ impl Repair<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// A start after this trusts the ends of all segments but the last.
+    fn cut_zeros(&mut self, check: &PartitionCheck) -> Result<(), LogError> {
+        let notes = check.findings.iter().filter(|finding| {
+            finding.severity == Severity::Note && finding.subject == Subject::Records
+        });
+        for finding in notes {
+            let Some((from, until)) = finding.bytes.filter(|(from, until)| from < until) else {
+                continue;
+            };
+            if !self.options.dry_run {
+                let cut = self.disk.open(&finding.path).and_then(|file| {
+                    file.truncate(from)?;
+                    file.sync_data()
+                });
+                cut.map_err(|error| LogError::io(&*finding.path, error))?;
+            }
+            let what = format!("{} zeros behind the records are cut off", until - from);
+            self.step(&finding.path, &what, None);
+        }
+        Ok(())
     }
 
     fn step(&mut self, path: &str, what: &str, kept: Option<String>) {

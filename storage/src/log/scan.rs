@@ -194,6 +194,22 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 
+    /// Whether nothing but zeros follows.
+    pub(crate) fn is_zero_from(&mut self, from: u64) -> io::Result<bool> {
+        let mut position = from;
+        while position < self.end {
+            let window = self.window(position, 1)?;
+            if window.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            if window.is_empty() {
+                break;
+            }
+            position += window.len() as u64;
+        }
+        Ok(true)
+    }
+
     /// Bytes from `position` on, at least `need` unless the file ends before.
     fn window(&mut self, position: u64, need: usize) -> io::Result<&[u8]> {
         let need = need.min(usize::try_from(self.end.saturating_sub(position)).unwrap_or(need));

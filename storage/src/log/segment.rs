@@ -52,6 +52,8 @@ pub(crate) struct Segment {
     /// not know it yet.
     released_largest: Option<TimeEntry>,
     reserved_bytes: u64,
+    /// Zeros are written up to here; 0: none behind the data.
+    zeros_end: u64,
     /// The file has a passing name: the handle must stay.
     in_swap: bool,
     /// The index was released and its files do not hold it.
@@ -74,6 +76,7 @@ impl Segment {
             sealed_largest: None,
             released_largest: None,
             reserved_bytes: 0,
+            zeros_end: 0,
             in_swap: false,
             unwritten: false,
             without_aborted: OnceLock::new(),
@@ -488,7 +491,7 @@ impl Segment {
         if self.reserved_bytes > u64::from(self.size_bytes)
             && let Some(file) = self.file.get()
         {
-            file.truncate(u64::from(self.size_bytes))?;
+            file.trim(u64::from(self.size_bytes))?;
         }
         self.reserved_bytes = 0;
         Ok(())
@@ -496,6 +499,22 @@ impl Segment {
 
     pub(crate) fn forget_reserve(&mut self) {
         self.reserved_bytes = 0;
+        self.zeros_end = 0;
+    }
+
+    /// Zeros lie behind the data.
+    pub(crate) fn has_zeros(&self) -> bool {
+        self.zeros_end > u64::from(self.size_bytes)
+    }
+
+    pub(crate) fn zeros_end(&self) -> u64 {
+        self.zeros_end.max(u64::from(self.size_bytes))
+    }
+
+    pub(crate) fn set_zeros(&mut self, end: u64) {
+        self.zeros_end = end;
+        // What is written has its space.
+        self.reserved_bytes = self.reserved_bytes.max(end);
     }
 
     /// The handle, if the segment has one.

@@ -152,6 +152,7 @@ impl Log {
         self.size_bytes -= u64::from(segment.size_bytes - cut.position);
         segment.size_bytes = cut.position;
         segment.forget_reserve();
+        self.zeros.truncated(segment.base_offset);
         segment.forget_sealed();
         if cut.position == 0 {
             segment.first_timestamp = None;

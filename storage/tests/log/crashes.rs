@@ -1,6 +1,7 @@
 //! Every crash point of the operations that write: the disk stops after each single change, then
 //! the machine goes down in several ways, and the log must come back whole.
 
+use ottla_storage::disk::Disk;
 use ottla_storage::disk::memory::Crash;
 use ottla_storage::log::Retention;
 
@@ -82,6 +83,46 @@ fn a_crash_anywhere_in_appends_and_flushes_loses_nothing_that_was_flushed() {
     }
     at_every_crash_point(|_| {}, story, 4);
     at_every_crash_point(some_history, story, 4);
+}
+
+/// Zeros behind the data are written, synced by the next flush, cut by a roll, a release or a
+/// close, and written over: whatever of that a crash leaves is no damage.
+#[test]
+fn a_crash_anywhere_around_zeros_written_ahead_loses_nothing_and_reports_nothing() {
+    fn prepare(world: &mut World) {
+        world.config.zeros_from_bytes = 100;
+        let config = world.config.clone();
+        world.log().set_config(config);
+        some_history(world);
+        assert!(world.flush(false));
+    }
+    fn story(world: &mut World) -> Result<(), ()> {
+        let before = world.log().segment_count();
+        while world.log().segment_count() < before + 2 {
+            world.append().map_err(|_| ())?;
+            world.flush(false).then_some(()).ok_or(())?;
+        }
+        world.flush(true).then_some(()).ok_or(())?;
+        world.log().release_caches();
+        world.append().map_err(|_| ())?;
+        world.flush(false).then_some(()).ok_or(())?;
+        world.close().map_err(|_| ())
+    }
+    at_every_crash_point(prepare, story, 3);
+    let mut longer = 0;
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        prepare(&mut world);
+        let files = world.disk.list(super::world::DIR).unwrap();
+        let logs = files.iter().filter(|file| file.name.ends_with(".log"));
+        let on_disk: u64 = logs.map(|file| file.len_bytes).sum();
+        longer += u64::from(on_disk > world.log().size_bytes());
+        world.crash(Crash::PowerLoss { seed });
+        let report = world.reopen(&format!("seed {seed}"));
+        assert_eq!(report.damage, [], "seed {seed}");
+        assert_eq!(report.truncated_bytes, 0, "seed {seed}");
+    }
+    assert!(longer > 20, "zeros are there: {longer}");
 }
 
 #[test]

@@ -37,6 +37,47 @@ fn a_full_disk_fails_appends_and_nothing_else_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn zeros_that_cannot_be_written_ahead_cost_nothing_but_the_zeros() {
+    for error in [InjectedError::NoSpace, InjectedError::Io] {
+        for cut_too in [false, true] {
+            for seed in 1..4 {
+                let context = format!("seed {seed}, {error:?}, {cut_too}");
+                let mut world = World::new(seed);
+                world.config.segment_size_bytes = 100_000;
+                world.config.segment_ms = i64::MAX;
+                world.config.segment_index_bytes = 1 << 20;
+                let config = world.config.clone();
+                world.log().set_config(config);
+                for _ in 0..10 {
+                    world.append().unwrap();
+                }
+                let size = world.log().size_bytes();
+                // The last write of the flush is that of the zeros.
+                world.disk.inject(Injection::once(Operation::Write, error));
+                if cut_too {
+                    let cut = Injection::once(Operation::Truncate, error);
+                    world.disk.inject(cut);
+                }
+                assert!(world.flush(false), "{context}");
+                assert!(world.log().write_zeros_ahead().is_none(), "{context}");
+                assert_eq!(world.log().size_bytes(), size, "{context}");
+                world.append().unwrap();
+                assert!(world.flush(true), "{context}");
+                assert!(
+                    world.log().write_zeros_ahead().is_none(),
+                    "{context}: not again"
+                );
+                world.verify(&context);
+                world.close().unwrap();
+                world.crash(Crash::PowerLossOfAllUnsynced);
+                let report = world.reopen(&context);
+                assert!(report.damage.is_empty(), "{context}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_failed_write_leaves_the_log_as_it_was() {
     for seed in 0..50 {
         let mut world = World::new(seed);

@@ -11,7 +11,7 @@ use ottla_storage::log::{AppendAt, FlushWork, Log, LogConfig, OpenLog, Origin};
 
 use super::world::read_all;
 
-fn append(log: &mut Log, timestamp: i64, value_bytes: usize) {
+pub(crate) fn append(log: &mut Log, timestamp: i64, value_bytes: usize) {
     let mut builder = BatchBuilder::new();
     builder.append(timestamp, None, Some(&vec![7; value_bytes]), &[]);
     let at = AppendAt {
@@ -22,7 +22,7 @@ fn append(log: &mut Log, timestamp: i64, value_bytes: usize) {
     log.append(builder.build().unwrap(), &at).unwrap();
 }
 
-fn flush(log: &mut Log, begin: fn(&Log) -> FlushWork) {
+pub(crate) fn flush(log: &mut Log, begin: fn(&Log) -> FlushWork) {
     let work = begin(log);
     let result = work.run();
     log.finish_flush(work, result);

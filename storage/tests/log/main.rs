@@ -15,3 +15,4 @@ mod retention;
 mod seeds;
 mod torn;
 mod world;
+mod zeros;

@@ -92,6 +92,7 @@ fn race(compacted: bool) {
         segment_size_bytes: 40_000,
         index_interval_bytes: 2_000,
         timestamp_after_max_ms: i64::MAX,
+        zeros_from_bytes: 3_000,
         compacted,
         ..LogConfig::default()
     };
@@ -189,6 +190,7 @@ fn flush(shared: &Shared, begin: fn(&Log) -> FlushWork, attempts: &[u64]) {
     let result = work.run();
     let mut log = shared.log.lock();
     log.finish_flush(work, result);
+    log.write_zeros_ahead();
     let end = log.recovery_point().0 as usize;
     shared
         .committed
@@ -319,8 +321,9 @@ impl Reader {
     /// A consumer: reads what is committed.
     fn run(mut self, shared: &Shared, compacted: bool) -> Ways {
         while !shared.stopped() {
-            let end = shared.committed_end();
             let log = shared.log.lock();
+            // Under the lock: below an older end everything may be compacted away by now.
+            let end = shared.committed_end();
             let start = log.log_start_offset().min(end);
             let from = self.from(start, end);
             let size = self.rng.random_range(1..50_000);

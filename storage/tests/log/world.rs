@@ -105,6 +105,11 @@ impl World {
             segment_index_bytes: if rng.random_bool(0.2) { 48 } else { 10 << 20 },
             index_interval_bytes: rng.random_range(0..400),
             timestamp_after_max_ms: i64::MAX,
+            // Most worlds write zeros ahead all the time.
+            zeros_from_bytes: match seed % 4 {
+                0 => u32::MAX,
+                small => 150 * small as u32,
+            },
             ..LogConfig::default()
         };
         let disk = MemoryDisk::with_seed(seed);
@@ -381,6 +386,7 @@ impl World {
             assert_eq!(log.recovery_point(), log.log_end_offset());
             self.flushed = log.recovery_point().0;
             self.saved.recovery_point = log.checkpointed_offset();
+            self.log().write_zeros_ahead();
         }
         succeeded
     }

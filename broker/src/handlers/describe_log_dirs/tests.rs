@@ -9,6 +9,8 @@ use ottla_protocol::messages::{
     AlterReplicaLogDirsRequest, DescribeLogDirsRequest, StrBytes, TopicName,
 };
 
+use ottla_storage::disk::Disk;
+
 use crate::handlers::testing::TestBroker;
 
 fn name(text: &str) -> TopicName {
@@ -68,6 +70,22 @@ fn partitions_are_told_with_their_true_sizes_in_every_version() {
         let asked: Asked<'_> = Some(&[("a", &[1, 7]), ("none", &[0]), ("b", &[])]);
         assert_eq!(told(&broker, version, asked), rows(&[("a", 1, written)]));
     }
+}
+
+#[test]
+fn zeros_written_ahead_are_no_part_of_a_size() {
+    let broker = TestBroker::new();
+    let from = &broker.broker.zeros_from_bytes;
+    from.store(1_000, std::sync::atomic::Ordering::Relaxed);
+    broker.create_topic("a", 1);
+    let mut written = 0;
+    for _ in 0..20 {
+        written += broker.append("a", 0, &[&[7; 200]]);
+        broker.sync("a", 0);
+    }
+    let file = broker.disk.open("a-0/00000000000000000000.log").unwrap();
+    assert!(i64::try_from(file.len_bytes().unwrap()).unwrap() > written);
+    assert_eq!(told(&broker, 4, None), [("a".to_owned(), 0, written)]);
 }
 
 #[test]

@@ -220,6 +220,8 @@ fn segment(
         let skipped = match item {
             Item::Batch { header, .. } => header.last_offset().0 < args.from,
             Item::Damage { .. } => false,
+            // Not part of the log.
+            Item::Zeros { .. } => true,
         };
         if skipped {
             return true;
@@ -295,6 +297,7 @@ fn batch(item: &Item, printer: &mut Printer) -> bool {
             cells[15] = json!(false);
             cells
         }
+        Item::Zeros { .. } => return false,
     };
     let valid = cells[BATCH.len() - 1] == json!(true);
     printer.row(BATCH, cells);

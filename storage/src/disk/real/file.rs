@@ -416,6 +416,13 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    fn trim(&self, len_bytes: u64) -> io::Result<()> {
+        let file = self.opened()?;
+        rustix::fs::ftruncate(file.to_write()?, len_bytes)?;
+        file.dirty.store(true, Relaxed);
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         if self.is_closed_and_synced() {
             return Ok(());
@@ -530,6 +537,9 @@ impl DiskFile for PinnedFile {
     }
     fn truncate(&self, len_bytes: u64) -> io::Result<()> {
         self.file.truncate(len_bytes)
+    }
+    fn trim(&self, len_bytes: u64) -> io::Result<()> {
+        self.file.trim(len_bytes)
     }
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()

@@ -30,6 +30,8 @@ pub enum Item {
         until: u64,
         fault: Fault,
     },
+    /// Zeros up to the end of the file: written ahead, no damage.
+    Zeros { position: u64, until: u64 },
 }
 
 /// Tells `visit` of everything in a segment; it answers whether to go on.
@@ -50,6 +52,13 @@ pub fn segment(
                 crc_is_valid: scan.crc_is_valid(&found)?,
             },
             Err(ScanError::Io(error)) => return Err(error),
+            Err(ScanError::Bad { position, .. }) if scan.is_zero_from(position)? => {
+                visit(&Item::Zeros {
+                    position,
+                    until: size,
+                });
+                return Ok(());
+            }
             Err(ScanError::Bad { position, fault }) => {
                 let found = scan.find_valid(position + 1)?;
                 let until = found.map_or(size, |found| found.position);

@@ -159,7 +159,7 @@ fn garbage_at_the_end_is_a_torn_tail_unless_it_was_durable_once() {
     let last = segments(&disk, ".log").pop().unwrap();
     let file = disk.open(&last).unwrap();
     let len = file.len_bytes().unwrap();
-    file.write_at(len, &[std::io::IoSlice::new(&[0; 100])])
+    file.write_at(len, &[std::io::IoSlice::new(&[7; 100])])
         .unwrap();
     let end = log.log_end_offset();
     let check = checked(&disk, end.0);
@@ -168,6 +168,27 @@ fn garbage_at_the_end_is_a_torn_tail_unless_it_was_durable_once() {
     assert_eq!(finding.bytes, Some((len, len + 100)));
     let check = checked(&disk, end.0 + 1);
     assert_eq!(only(&check).severity, Severity::Damage);
+}
+
+#[test]
+fn zeros_behind_the_records_of_any_segment_are_worth_a_note_unless_records_are_missing() {
+    let disk = MemoryDisk::new();
+    let log = sound(&disk);
+    let end = log.log_end_offset();
+    for name in segments(&disk, ".log") {
+        let file = disk.open(&name).unwrap();
+        let len = file.len_bytes().unwrap();
+        file.truncate(len + 100).unwrap();
+        let check = checked(&disk, end.0);
+        let finding = only(&check);
+        assert_eq!(finding.severity, Severity::Note);
+        assert_eq!(finding.bytes, Some((len, len + 100)));
+        if Some(&name) == segments(&disk, ".log").last() {
+            let check = checked(&disk, end.0 + 1);
+            assert_eq!(only(&check).severity, Severity::Damage);
+        }
+        file.truncate(len).unwrap();
+    }
 }
 
 #[test]

@@ -311,6 +311,13 @@ impl<'a> Walk<'a> {
                 Err(ScanError::Bad { position, fault }) => (position, fault),
                 Err(ScanError::Io(error)) => return Err(error),
             };
+            let whole = next.map_or(self.end >= self.expected.recovery_point, |next| {
+                self.end == next
+            });
+            if whole && scan.is_zero_from(position)? {
+                self.written_ahead(log, (position, u64::from(size)));
+                return Ok(());
+            }
             scan.expected = self.end;
             let valid = scan.find_valid(position + 1)?;
             let until = valid.map_or_else(|| u64::from(size), |found| found.position);
@@ -418,6 +425,19 @@ impl<'a> Walk<'a> {
             let at = self.check.findings.len() - 1;
             self.damaged.push((at, self.check.batches));
         }
+    }
+
+    /// Space that a broker, or Kafka with `preallocate`, had made ready for records.
+    fn written_ahead(&mut self, log: &str, bytes: (u64, u64)) {
+        let what = "zeros behind the records, written ahead; the next start cuts them off";
+        self.find(
+            log.to_owned(),
+            Severity::Note,
+            Subject::Records,
+            what.to_owned(),
+        );
+        self.last().bytes = Some(bytes);
+        self.check.bytes -= bytes.1 - bytes.0;
     }
 
     /// Offsets that no batch has are what compaction leaves; elsewhere they are lost.

@@ -122,7 +122,7 @@ impl Log {
         Ok(keep.then_some(salvaged))
     }
 
-    fn cut_last(&mut self, position: u64) -> Result<u64, LogError> {
+    pub(super) fn cut_last(&mut self, position: u64) -> Result<u64, LogError> {
         let at = self.segments.len() - 1;
         let segment = &mut self.segments[at];
         let file = segment.file(&*self.disk, &self.dir)?;

@@ -68,6 +68,41 @@ fn mend(
     repair(disk, "t-0", expected(end), &check(disk, end), options)
 }
 
+/// A start after a sealing repair trusts the ends of all segments but the last.
+#[test]
+fn a_sealing_repair_cuts_zeros_off_and_any_other_leaves_them_to_the_start() {
+    let (disk, end) = written();
+    let lens = |disk: &MemoryDisk| -> Vec<u64> {
+        let len = |log: &String| disk.open(log).unwrap().len_bytes().unwrap();
+        logs(disk).iter().map(len).collect()
+    };
+    let before = lens(&disk);
+    let longer: Vec<u64> = before.iter().map(|len| len + 700).collect();
+    for (log, len) in logs(&disk).iter().zip(&longer) {
+        disk.open(log).unwrap().truncate(*len).unwrap();
+    }
+    mend(&disk, end, OnDamage::Refuse, false).unwrap();
+    assert_eq!(lens(&disk), longer);
+    let sound = check(&disk, end);
+    let options = |dry_run| RepairOptions {
+        on_damage: OnDamage::Refuse,
+        index_interval_bytes: 500,
+        dry_run,
+        seal: true,
+    };
+    for (dry_run, wanted) in [(true, &longer), (false, &before)] {
+        let done = repair(&disk, "t-0", expected(end), &sound, options(dry_run)).unwrap();
+        let cuts = done.steps.iter();
+        let cuts = cuts.filter(|step| step.what.starts_with("700 zeros"));
+        assert_eq!(cuts.count(), before.len(), "{:?}", done.steps);
+        assert_eq!(lens(&disk), *wanted, "dry run: {dry_run}");
+    }
+    assert_eq!(check(&disk, end).findings, []);
+    disk.crash(Crash::PowerLossOfAllUnsynced);
+    assert_eq!(lens(&disk), before);
+    assert_eq!(served(&disk, end, Offset(0)).len(), 60);
+}
+
 fn logs(disk: &MemoryDisk) -> Vec<String> {
     let entries = disk.list("t-0").unwrap();
     let names = entries

@@ -82,6 +82,11 @@ impl World {
             segment_size_bytes: rng.random_range(600..2_500),
             index_interval_bytes: rng.random_range(0..300),
             timestamp_after_max_ms: i64::MAX,
+            zeros_from_bytes: if seed.is_multiple_of(2) {
+                100
+            } else {
+                u32::MAX
+            },
             ..LogConfig::default()
         };
         let disk = MemoryDisk::with_seed(seed);
@@ -252,6 +257,7 @@ impl World {
         if succeeded {
             self.flushed = self.with(|log| log.recovery_point()).0;
             self.save();
+            self.with(|log| log.write_zeros_ahead());
         }
         succeeded
     }
