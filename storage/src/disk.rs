@@ -11,6 +11,8 @@
 //! - After a failed `sync_data` nothing written since the last good one may be trusted: the kernel
 //!   marks such pages clean, so a second sync may succeed without the data. Never retry; poison.
 //!   Such pages outlive the process: who opens the file next calls `forget_clean` before reading.
+//!   A write-back that fails is remembered: the next `sync_data` fails, although the kernel does
+//!   not say it twice.
 //! - `preallocate` reserves space (a full disk is an error now, not at the write) and leaves the
 //!   length alone.
 //! - A view stays valid after its file is shortened, replaced or removed: an implementation that
@@ -154,7 +156,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
     /// Asks for write-back of a range without waiting; a hint, promises nothing.
     fn start_write_back(&self, range: Range<u64>) -> io::Result<()>;
-    /// Waits until write-back of a range is over, and starts it where nobody has; a hint as well.
+    /// Waits until write-back of a range is over, and starts it where nobody has. Promises nothing
+    /// either, but an error is as bad as that of a sync, and the next one has it too.
     fn finish_write_back(&self, range: Range<u64>) -> io::Result<()>;
     /// Drops what is in memory of the file from `position` on and need not be written, so that the
     /// next read says what the disk holds: after a failed sync of an earlier process the two may

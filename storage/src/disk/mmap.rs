@@ -94,22 +94,24 @@ pub(super) fn chunk_start(position: u64) -> u64 {
     position - position % CHUNK_SIZE_BYTES
 }
 
-/// `sync_file_range`: starts write-back of dirty pages; waits for none of them, or for all.
-pub(super) fn write_back(fd: BorrowedFd<'_>, range: Range<u64>, wait: bool) -> io::Result<()> {
+/// Starts write-back of the dirty pages of a range, and waits for none of them.
+pub(super) fn start_write_back(fd: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
+    sync_file_range(fd, range, libc::SYNC_FILE_RANGE_WRITE)
+}
+
+/// Waits for the pages of a range that are being written, and is told what became of all that was
+/// written through the descriptor: once, so that a later sync of it is not told.
+pub(super) fn wait_for_write_back(fd: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
+    sync_file_range(fd, range, libc::SYNC_FILE_RANGE_WAIT_BEFORE)
+}
+
+fn sync_file_range(fd: BorrowedFd<'_>, range: Range<u64>, flags: libc::c_uint) -> io::Result<()> {
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let offset = i64::try_from(range.start).map_err(invalid)?;
     let len = i64::try_from(range.end.saturating_sub(range.start)).map_err(invalid)?;
     if len == 0 {
         return Ok(()); // a length of zero would mean "to the end of the file"
     }
-    let flags = match wait {
-        false => libc::SYNC_FILE_RANGE_WRITE,
-        true => {
-            libc::SYNC_FILE_RANGE_WAIT_BEFORE
-                | libc::SYNC_FILE_RANGE_WRITE
-                | libc::SYNC_FILE_RANGE_WAIT_AFTER
-        }
-    };
     // SAFETY: takes numbers only; `fd` is open for the duration of the call by its lifetime.
     match unsafe { libc::sync_file_range(fd.as_raw_fd(), offset, len, flags) } {
         0 => Ok(()),

@@ -3,8 +3,9 @@
 //! Invariants:
 //! - A descriptor is closed only while nobody uses it and nothing written through it is unsynced,
 //!   so a write-back error cannot be lost between a close and the next open.
-//! - After one failed sync every later sync of the file fails too.
-//! - Lock order: `maps`, then the disk's registry, then `path` and `open`.
+//! - After one failed sync, or one failed write-back, every later sync of the file fails too, and
+//!   so does one that was under way: the kernel tells a descriptor once, whoever asks.
+//! - Lock order: `maps`, then the disk's registry, then `path` and `open`, then `asking`.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
@@ -33,6 +34,15 @@ const PARTS_MAX: usize = 1024;
 const COPY_SIZE_BYTES: usize = 1 << 20;
 /// More than any file of ours has.
 const WHOLE_FILE_BYTES: u64 = 1 << 40;
+/// A write-back did not begin, and the pages are as they were: there was no memory for it, or the
+/// kernel, or a sandbox, does not know the call.
+const NOT_BEGUN: [Errno; 5] = [
+    Errno::NOMEM,
+    Errno::NOSYS,
+    Errno::OPNOTSUPP,
+    Errno::INVAL,
+    Errno::PERM,
+];
 
 pub(super) struct RealFile {
     this: Weak<RealFile>,
@@ -42,6 +52,8 @@ pub(super) struct RealFile {
     /// Created or synced by us: what an earlier process wrote is on the disk.
     synced: AtomicBool,
     sync_failed: AtomicBool,
+    /// Held while the kernel is asked what became of what was written.
+    asking: Mutex<()>,
     last_used: AtomicU64,
     open: Mutex<Option<Arc<OpenFile>>>,
     maps: Mutex<BTreeMap<u64, Arc<MapSlot>>>,
@@ -141,6 +153,7 @@ impl RealFile {
             removed: AtomicBool::new(false),
             synced: AtomicBool::new(false),
             sync_failed: AtomicBool::new(false),
+            asking: Mutex::new(()),
             last_used: AtomicU64::new(shared.budget.files.now()),
             open: Mutex::default(),
             maps: Mutex::default(),
@@ -277,17 +290,36 @@ impl RealFile {
     }
 
     fn sync(&self, file: &OpenFile) -> io::Result<()> {
+        self.ask(|| {
+            // Cleared first: a write during the sync leaves it dirty.
+            file.dirty.store(false, Relaxed);
+            rustix::fs::fdatasync(&file.descriptor)?;
+            self.set_synced();
+            Ok(())
+        })
+    }
+
+    /// The kernel tells of a lost write only once through one descriptor: to the first who asks, be
+    /// it by a sync or by waiting for a write-back. So that nobody else takes the silence for a
+    /// success, one asks after the other, and what one was told counts for all.
+    fn ask(&self, ask: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let _alone = self.asking.lock();
         if self.sync_failed.load(Relaxed) {
             return Err(Errno::IO.into());
         }
-        // Cleared first: a write during the sync leaves it dirty.
-        file.dirty.store(false, Relaxed);
-        rustix::fs::fdatasync(&file.descriptor).map_err(|error| {
-            self.sync_failed.store(true, Relaxed);
-            io::Error::from(error)
-        })?;
-        self.set_synced();
-        Ok(())
+        ask().inspect_err(|_| self.sync_failed.store(true, Relaxed))
+    }
+
+    /// Has the disk begin with a range. That asks for nothing; but what is told all the same is
+    /// told to nobody else.
+    fn begin_write_back(&self, file: &OpenFile, range: Range<u64>) -> io::Result<()> {
+        let begun = mmap::start_write_back(file.descriptor.as_fd(), range);
+        begun.inspect_err(|error| {
+            let made = Errno::from_io_error(error);
+            if made.is_some_and(|error| !NOT_BEGUN.contains(&error)) {
+                self.sync_failed.store(true, Relaxed);
+            }
+        })
     }
 }
 
@@ -315,7 +347,7 @@ impl Evict for RealFile {
             && file.dirty.load(Relaxed)
         {
             // A hint; failures show at the sync.
-            let _ = mmap::write_back(file.descriptor.as_fd(), 0..WHOLE_FILE_BYTES, false);
+            let _ = self.begin_write_back(file, 0..WHOLE_FILE_BYTES);
         }
     }
 
@@ -436,11 +468,14 @@ impl DiskFile for RealFile {
     }
 
     fn start_write_back(&self, range: Range<u64>) -> io::Result<()> {
-        mmap::write_back(self.opened()?.descriptor.as_fd(), range, false)
+        let file = self.opened()?;
+        self.begin_write_back(&file, range)
     }
 
     fn finish_write_back(&self, range: Range<u64>) -> io::Result<()> {
-        mmap::write_back(self.opened()?.descriptor.as_fd(), range, true)
+        let file = self.opened()?;
+        self.begin_write_back(&file, range.clone())?;
+        self.ask(|| mmap::wait_for_write_back(file.descriptor.as_fd(), range))
     }
 
     fn forget_clean(&self, position: u64) -> io::Result<()> {

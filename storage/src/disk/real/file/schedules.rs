@@ -8,6 +8,7 @@
 //! - a file opened again without the registry; one that was removed opened again by its name;
 //! - the last handle of a file that takes a newer one out of the registry;
 //! - a descriptor closed while it is used;
+//! - a sync that does not wait for another one to say what it was told (as it was until this test);
 //! - one flag for what is unsynced through either of two descriptors (as it was until this test).
 
 use std::path::PathBuf;
@@ -213,5 +214,33 @@ fn what_is_written_to_the_file_after_a_cut_stays_unsynced_when_the_one_before_it
             assert!(inner.is_costly(), "it would be closed without a sync");
         }
         assert!(held.iter().all(|byte| *byte == b'1'));
+    });
+}
+
+/// The kernel as far as it tells of lost writes: the first who asks is told, and nobody else.
+#[test]
+fn a_lost_write_is_told_to_all_who_ask_at_the_same_time() {
+    explore_files(|disk| {
+        let _file = created(&disk, "f", b'1');
+        let inner = file_of(&disk, "f");
+        let told = Arc::new(crate::sync::AtomicBool::new(false));
+        let askers: Vec<_> = (0..3)
+            .map(|_| {
+                let (inner, told) = (Arc::clone(&inner), Arc::clone(&told));
+                thread::spawn(move || {
+                    inner.ask(|| match told.swap(true, Relaxed) {
+                        false => Err(Errno::IO.into()),
+                        true => Ok(()),
+                    })
+                })
+            })
+            .collect();
+        for asker in askers {
+            assert!(
+                asker.join().unwrap().is_err(),
+                "it took silence for success"
+            );
+        }
+        assert!(inner.sync_data().is_err(), "nor is it forgotten");
     });
 }
