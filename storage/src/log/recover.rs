@@ -317,7 +317,12 @@ impl Log {
         let producers_at = match found {
             Ok(Some(found)) => found.position,
             Ok(None) => u64::from(segment.size_bytes),
-            // Damage: the walk meets it again and decides.
+            // Zeros or damage, behind what an index entry vouches for: the walk meets it again.
+            Err(ScanError::Bad { position, .. })
+                if base == walk.resume_base && position > walk.resume_position =>
+            {
+                position
+            }
             Err(ScanError::Bad { .. }) => 0,
             Err(error) => return Err(self.fault(segment, error)),
         };

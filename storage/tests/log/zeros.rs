@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use ottla_storage::disk::memory::{Crash, InjectedError, Injection, Operation};
-use ottla_storage::disk::{Budget, Disk, DiskFile, RealDisk, RecordData};
+use ottla_storage::disk::{Budget, Disk, DiskFile, MemoryDisk, RealDisk, RecordData};
 use ottla_storage::log::{DamageKind, Log, LogConfig, OpenLog, TailBudget};
 
 use super::idle::{append, flush};
@@ -269,6 +269,53 @@ fn large_syncs_are_not_followed_by_zeros() {
     });
     assert!(wanted.is_some_and(|after| after > 3), "{wanted:?}");
     assert!(zeros(&log) > 100_000);
+}
+
+/// What a start has to read of a log of 9 MB that was killed right after a checkpoint.
+fn reads_of_a_start(zeros: bool) -> u64 {
+    let disk = MemoryDisk::new();
+    let config = LogConfig {
+        timestamp_after_max_ms: i64::MAX,
+        ..LogConfig::default()
+    };
+    let opened: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut log = Log::create(Arc::clone(&opened), DIR, TopicId::ZERO, config.clone()).unwrap();
+    for n in 0..90 {
+        append(&mut log, n, 100_000);
+        flush(&mut log, Log::begin_flush);
+    }
+    while log.write_zeros_ahead().is_none() {
+        append(&mut log, 90, 1_000);
+        flush(&mut log, Log::begin_flush);
+    }
+    if !zeros {
+        log.release_caches();
+    }
+    flush(&mut log, Log::begin_checkpoint);
+    let (end, size) = (log.log_end_offset(), log.size_bytes());
+    assert_eq!(log.checkpointed_offset(), end);
+    drop(log);
+    disk.crash(Crash::Process);
+    let saved = OpenLog {
+        recovery_point: end,
+        log_start_offset: Offset(0),
+        clean: false,
+        synced: true,
+    };
+    let path = format!("{DIR}/{:020}.log", 0);
+    let len = disk.open(&path).unwrap().len_bytes().unwrap();
+    assert_eq!(len > size, zeros);
+    let before = disk.waiting_reads();
+    let (log, report) = Log::open(opened, DIR, config, saved, 1).unwrap();
+    assert_eq!(report.damage, []);
+    assert_eq!(log.log_end_offset(), end);
+    disk.waiting_reads() - before
+}
+
+#[test]
+fn a_start_reads_no_more_of_a_log_because_zeros_lie_behind_it() {
+    let (with, without) = (reads_of_a_start(true), reads_of_a_start(false));
+    assert!(with <= without + 4, "{with} reads, {without} without zeros");
 }
 
 /// On a real disk with fewer descriptors than logs: files are closed and opened again all the time.
