@@ -12,6 +12,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crate::sync::{AtomicU64, AtomicUsize, Mutex};
 
@@ -72,13 +73,28 @@ impl Budget {
 /// So many holders that are gone are not worth looking for.
 const HOLDERS_SLACK: usize = 64;
 
+/// Nobody waits longer for others who make room: what they close may be on a disk that hangs.
+const TURN_MAX: Duration = Duration::from_millis(100);
+
 /// One kind of resource.
 pub(super) struct Pool {
     max: AtomicUsize,
     held: AtomicUsize,
     /// Ticks at every acquisition: coarse, and enough to tell idle from busy.
     clock: AtomicU64,
-    holders: Mutex<Vec<Weak<dyn Evict>>>,
+    holders: Mutex<Holders>,
+    /// Of those who make room: it takes the holders away for a while, and whoever finds none then
+    /// would believe that nobody has anything to give.
+    turn: Mutex<()>,
+}
+
+/// Who may be asked.
+#[derive(Default)]
+struct Holders {
+    list: Vec<Weak<dyn Evict>>,
+    /// So many were left when those that are gone were last looked for. Most of them may hold
+    /// nothing at the moment: it takes as many more until looking again is worth it.
+    left: usize,
 }
 
 /// One unit of a resource; given back when dropped.
@@ -99,6 +115,7 @@ impl Pool {
             held: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
             holders: Mutex::default(),
+            turn: Mutex::new(()),
         })
     }
 
@@ -112,10 +129,10 @@ impl Pool {
         };
         self.keep_within(held, self.max.load(Relaxed));
         let mut holders = self.holders.lock();
-        if holders.len() > 2 * held + HOLDERS_SLACK {
-            forget_gone(&mut holders);
+        if holders.list.len() > 2 * held.max(holders.left) + HOLDERS_SLACK {
+            holders.forget_gone();
         }
-        holders.push(holder);
+        holders.list.push(holder);
         drop(holders);
         permit
     }
@@ -127,9 +144,12 @@ impl Pool {
         }
     }
 
+    /// The limit is soft: where somebody makes room already, nobody waits for that.
     fn keep_within(&self, held: usize, max: usize) {
-        if held > max {
-            self.make_room(held - max + max / 16);
+        if held > max
+            && let Some(_turn) = self.turn.try_lock()
+        {
+            self.evict_idle(held - max + max / 16);
         }
     }
 
@@ -146,7 +166,14 @@ impl Pool {
     /// Has so many units given back, as far as there are idle ones; answers how many. The caller
     /// holds none of its own locks.
     pub(super) fn make_room(&self, wanted: usize) -> usize {
-        let holders = std::mem::take(&mut *self.holders.lock());
+        match self.turn.try_lock_for(TURN_MAX) {
+            Some(_turn) => self.evict_idle(wanted),
+            None => 0,
+        }
+    }
+
+    fn evict_idle(&self, wanted: usize) -> usize {
+        let holders = std::mem::take(&mut self.holders.lock().list);
         let mut live: Vec<Arc<dyn Evict>> = holders.iter().filter_map(Weak::upgrade).collect();
         // Asked once each: it changes while others use their files.
         live.sort_by_cached_key(|holder| (holder.is_costly(), holder.last_used()));
@@ -160,17 +187,20 @@ impl Pool {
                 kept.push(Arc::downgrade(&holder));
             }
         }
-        self.holders.lock().append(&mut kept);
+        self.holders.lock().list.append(&mut kept);
         evicted
     }
 }
 
-/// Drops what is left of holders that are gone: it keeps their memory. One that closed and opened
-/// again without being asked is there twice.
-fn forget_gone(holders: &mut Vec<Weak<dyn Evict>>) {
-    holders.retain(|holder| holder.strong_count() > 0);
-    holders.sort_by_key(|holder| holder.as_ptr().addr());
-    holders.dedup_by_key(|holder| holder.as_ptr().addr());
+impl Holders {
+    /// Drops what is left of holders that are gone: it keeps their memory. One that closed and
+    /// opened again without being asked is there twice.
+    fn forget_gone(&mut self) {
+        self.list.retain(|holder| holder.strong_count() > 0);
+        self.list.sort_by_key(|holder| holder.as_ptr().addr());
+        self.list.dedup_by_key(|holder| holder.as_ptr().addr());
+        self.left = self.list.len();
+    }
 }
 
 #[cfg(test)]
@@ -275,6 +305,25 @@ mod tests {
     }
 
     #[test]
+    fn whoever_makes_room_at_the_same_time_finds_something_to_take_as_well() {
+        explore(|| {
+            let pool = Pool::new(100);
+            let idle: Vec<_> = (0..3).map(|_| hold(&pool, false)).collect();
+            let threads: Vec<_> = (0..3)
+                .map(|_| {
+                    let pool = Arc::clone(&pool);
+                    shuttle::thread::spawn(move || pool.make_room(1))
+                })
+                .collect();
+            for thread in threads {
+                assert_eq!(thread.join().unwrap(), 1);
+            }
+            assert_eq!(pool.held.load(Relaxed), 0);
+            drop(idle);
+        });
+    }
+
+    #[test]
     fn dropped_holders_are_forgotten_also_far_below_the_limit() {
         for max in [4, 1_000_000] {
             let pool = Pool::new(max);
@@ -283,7 +332,28 @@ mod tests {
             }
             assert_eq!(pool.held.load(Relaxed), 0);
             let _held: Vec<_> = (0..5).map(|_| hold(&pool, false)).collect();
-            assert!(pool.holders.lock().len() <= HOLDERS_SLACK + 5);
+            assert!(pool.holders.lock().list.len() <= HOLDERS_SLACK + 5);
+        }
+    }
+
+    #[test]
+    fn holders_that_hold_nothing_at_the_moment_are_not_looked_through_at_each_open() {
+        let pool = Pool::new(1_000_000);
+        let idle: Vec<_> = (0..1_000).map(|_| hold(&pool, false)).collect();
+        for holder in &idle {
+            holder.permit.lock().take();
+        }
+        assert_eq!(pool.held.load(Relaxed), 0);
+        let known = || pool.holders.lock().list.len();
+        drop(hold(&pool, false));
+        let before = known();
+        for _ in 0..500 {
+            drop(hold(&pool, false));
+        }
+        assert_eq!(known(), before + 500, "nobody looked");
+        for _ in 0..10_000 {
+            drop(hold(&pool, false));
+            assert!(known() <= 2 * idle.len() + HOLDERS_SLACK + 3);
         }
     }
 }

@@ -204,8 +204,9 @@ impl Disk for RealDisk {
     fn list(&self, dir: &str) -> io::Result<Vec<DirEntry>> {
         check_path(dir)?;
         let descriptor = self.shared.with_room(|| self.shared.open_dir(dir))?;
+        let mut names = Dir::new(descriptor)?;
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&descriptor)? {
+        while let Some(entry) = names.read() {
             let entry = entry?;
             // A name that is not UTF-8 is not ours.
             let Ok(name) = entry.file_name().to_str() else {
@@ -214,7 +215,7 @@ impl Disk for RealDisk {
             if name == "." || name == ".." {
                 continue;
             }
-            let stat = match rustix::fs::statat(&descriptor, name, AtFlags::empty()) {
+            let stat = match rustix::fs::statat(names.fd()?, name, AtFlags::empty()) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue, // removed meanwhile, or a dangling link
                 Err(error) => return Err(error.into()),
