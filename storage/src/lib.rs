@@ -4,7 +4,6 @@
 
 pub mod checkpoint;
 pub mod disk;
-pub mod flush;
 pub mod image;
 pub mod layout;
 pub mod log;

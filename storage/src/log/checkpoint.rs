@@ -9,7 +9,7 @@
 //! A sync of a segment that fails poisons the log: the kernel has marked the pages clean, and a
 //! second sync would lie. A checkpoint file that cannot be written only leaves the checkpoint
 //! where it was, and a flush that found no descriptor is due as before. Deliberately absent: when
-//! to flush (see `flush.rs`).
+//! to flush (the caller's).
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
