@@ -185,7 +185,7 @@ fn delete_topic(broker: &Arc<Broker>, id: TopicId) -> Option<String> {
         here.retain(|partition| partition.is_in(dir));
         if !here.is_empty() {
             let broker = Arc::clone(broker);
-            dir.errand(move || remove_logs(&broker, &here), drop);
+            dir.errand(move || remove_logs(&broker, &here));
         }
     }
     Some(topic.name.to_string())
@@ -199,7 +199,7 @@ fn forget_offsets(broker: &Arc<Broker>, topics: &[String], now: Instant) {
             let coordinators = &broker.coordinators;
             coordinators.topics_deleted(&broker, &place, &topics, now);
         };
-        dir.errand(work, drop);
+        dir.errand(work);
     }
 }
 
@@ -207,7 +207,9 @@ fn remove_logs(broker: &Broker, partitions: &[Arc<Partition>]) {
     for partition in partitions {
         partition.forget();
         let name = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
-        remove_log(broker, &partition.log_dir(), &name);
+        let place = partition.log_dir();
+        remove_log(broker, &place, &name);
+        place.errands.step();
     }
 }
 

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::config::cordon::ALL;
 use crate::dirty::DirtyBudget;
 use crate::sync;
-use errands::Errands;
+use errands::{Errands, Late};
 use hang::{Hang, Inside};
 use space::Space;
 pub use space::{Marks, NoRoom, Room};
@@ -164,11 +164,27 @@ impl LogDir {
     }
 
     /// Has `work` done by a thread of the directory, and waits for it; `None`: its disk hangs, and
-    /// `late` gets the result when that is over.
+    /// it is done when that is over.
     pub fn errand<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-        late: impl FnOnce(T) + Send + 'static,
+    ) -> Option<T> {
+        self.send_errand(work, (Late::CarryOut, drop))
+    }
+
+    /// The same for what nobody needs later: what was begun by then is for `take_back`.
+    pub fn attempt<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        take_back: impl FnOnce(T) + Send + 'static,
+    ) -> Option<T> {
+        self.send_errand(work, (Late::Drop, take_back))
+    }
+
+    fn send_errand<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        late: (Late, impl FnOnce(T) + Send + 'static),
     ) -> Option<T> {
         let result = self.errands.send(work, late, self.hang.hangs());
         if result.is_none() {

@@ -1,7 +1,9 @@
 //! The logs of a new topic: where each goes, and its first steps on the disk.
 //!
 //! A directory makes all of its logs of a topic in one errand. One that hangs makes none: its
-//! share goes elsewhere, and what it makes later all the same it takes back.
+//! share goes elsewhere. An errand that was begun and comes back too late takes back what it made.
+//! Whatever touches the logs of a directory is an errand of it, so that this cannot meet logs that
+//! were made there meanwhile.
 
 use std::sync::Arc;
 
@@ -73,10 +75,17 @@ pub(super) fn logs(
             return made;
         }
     }
-    // Every directory hangs: there is nothing else to do than to wait for one.
+    // Every directory hangs: there is nothing else to do than to wait.
     for (index, seat) in place(broker, left, &mut made) {
-        let log = new_log(broker, &seat, &name(&index), parts.id, parts.config.clone());
-        made.push((index, (log, seat)));
+        let share = Share {
+            topic: parts.clone(),
+            all: vec![name(&index)],
+            here: vec![name(&index)],
+        };
+        let (broker, place) = (Arc::clone(broker), Arc::clone(seat.dir()));
+        let logs = move || share.carry_out(&broker, &place);
+        let logs = seat.errands.send_and_wait(logs).into_iter().zip([seat]);
+        made.extend(logs.map(|placed| (index, placed)));
     }
     made
 }
@@ -105,7 +114,7 @@ impl Share {
         }
         let (broker, place) = (Arc::clone(broker), Arc::clone(dir));
         let late = Arc::clone(dir);
-        dir.errand(
+        dir.attempt(
             move || self.carry_out(&broker, &place),
             move |logs| take_back(&late, logs),
         )
@@ -117,9 +126,14 @@ impl Share {
             if place.disk.exists(&dir).unwrap_or(false) {
                 set_aside(broker, place, &dir);
             }
+            place.errands.step();
         }
         let Told { id, config } = self.topic;
-        let log = |name| new_log(broker, place, name, id, config.clone());
+        let log = |name| {
+            let log = new_log(broker, place, name, id, config.clone());
+            place.errands.step();
+            log
+        };
         self.here.iter().map(log).collect()
     }
 }
@@ -132,5 +146,51 @@ fn take_back(place: &LogDir, logs: Vec<Result<Log, LogError>>) {
         if let Err(error) = place.disk.remove_dir_all(&dir) {
             tracing::warn!(log_dir = %place.path, dir, %error, "a log that came too late stays");
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use ottla_storage::disk::Disk as _;
+
+    use crate::handlers::testing::TestBroker;
+
+    /// Both disks take nothing until everybody has given up, and then all at once.
+    #[test]
+    #[allow(clippy::disallowed_methods)] // disks that are slow
+    fn logs_that_were_made_at_last_are_not_taken_for_some_that_came_too_late() {
+        let test = TestBroker::with_disks(2, &[]);
+        let dirs: Vec<_> = test.broker.log_dirs.iter().cloned().collect();
+        dirs.iter().for_each(|dir| dir.errands.on_push(|| {}));
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !dirs.iter().all(|dir| dir.hang.hangs()) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                // Time for whoever would make logs without an errand.
+                std::thread::sleep(Duration::from_millis(300));
+                while !over.load(Ordering::SeqCst) {
+                    dirs.iter().for_each(|dir| while dir.errands.run_one() {});
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+            test.create_topic("t", 2);
+            over.store(true, Ordering::SeqCst);
+        });
+        dirs.iter().for_each(|dir| while dir.errands.run_one() {});
+        for index in 0..2 {
+            test.append("t", index, &[b"value"]);
+            test.sync("t", index);
+        }
+        let names = test.disks.iter().flat_map(|disk| disk.list("").unwrap());
+        let mut logs: Vec<_> = names.map(|entry| entry.name).collect();
+        logs.retain(|name| name.starts_with("t-"));
+        logs.sort();
+        assert_eq!(logs, ["t-0", "t-1"]);
     }
 }
