@@ -44,8 +44,9 @@ impl Default for Hang {
     }
 }
 
-/// A thread that may wait for the disk; until it is dropped.
-pub struct Inside<'a>(&'a Hang);
+/// A thread that may wait for the disk; until it is dropped. Nobody counts while nothing is
+/// bounded.
+pub struct Inside<'a>(Option<&'a Hang>);
 
 impl Hang {
     /// At most so many threads at once wait for the disk as long as it takes, the others this long.
@@ -78,6 +79,9 @@ impl Hang {
 
     /// Lets the caller in; `None`: the disk hangs.
     pub(super) fn enter(&self) -> Option<Inside<'_>> {
+        if !self.is_bounded() {
+            return Some(Inside(None));
+        }
         if self.hangs() {
             return None;
         }
@@ -87,7 +91,7 @@ impl Hang {
     fn try_enter(&self) -> Option<Inside<'_>> {
         let before = self.inside.fetch_add(1, SeqCst);
         if before < self.inside_max.load(SeqCst) {
-            return Some(Inside(self));
+            return Some(Inside(Some(self)));
         }
         self.leave();
         None
@@ -105,14 +109,17 @@ impl Hang {
     #[cold]
     fn wait_to_enter(&self) -> Option<Inside<'_>> {
         self.waiting.fetch_add(1, SeqCst);
-        let mut entered = None;
+        let (mut entered, mut pieces) = (None, 0);
         let mut door = self.door.lock();
-        for _ in 0..self.patience.load(SeqCst) {
+        while pieces < self.patience.load(SeqCst) {
             entered = self.enter_through(&mut door);
             if entered.is_some() || self.hangs() {
                 break;
             }
-            self.opened.wait_for(&mut door, PIECE);
+            // Woken in vain: somebody else was quicker, and the disk answers.
+            if self.opened.wait_for(&mut door, PIECE).timed_out() {
+                pieces += 1;
+            }
         }
         drop(door);
         self.waiting.fetch_sub(1, SeqCst);
@@ -151,7 +158,9 @@ impl Hang {
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        if let Some(hang) = self.0 {
+            hang.leave();
+        }
     }
 }
 
@@ -194,6 +203,25 @@ mod tests {
         assert!(hang.enter().is_none(), "not even with a place free");
         hang.is_over();
         assert!(hang.enter().is_some());
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // others come and go for a while
+    fn who_finds_others_quicker_again_and_again_does_not_take_the_disk_for_hung() {
+        let hang = Hang::default();
+        hang.bound(1, Duration::from_millis(500));
+        let inside = hang.enter().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    std::thread::sleep(Duration::from_millis(1));
+                    drop(hang.door.lock());
+                    hang.opened.notify_one();
+                }
+                drop(inside);
+            });
+            assert!(hang.enter().is_some());
+        });
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Partition {
         let header = *batch.header();
         let appended = self.with_soon(|inner, effects| {
             self.note_refused(inner);
-            let dir = Arc::clone(inner.seat.dir());
+            let dir = self.place.load();
             let Some(_inside) = dir.enter() else {
                 inner.refuse(&header, origin);
                 return Ok(Err(PartitionError::Hangs));
@@ -197,7 +197,7 @@ impl Partition {
         let headers: Vec<_> = batches.iter().map(|batch| *batch.header()).collect();
         let appended = self.with_soon(|inner, effects| {
             self.note_refused(inner);
-            let dir = Arc::clone(inner.seat.dir());
+            let dir = self.place.load();
             let Some(_inside) = dir.enter() else {
                 headers
                     .iter()
