@@ -15,6 +15,7 @@ mod errors;
 pub mod map;
 mod moving;
 mod reading;
+mod refused;
 mod retaining;
 pub mod state;
 mod writing;
@@ -25,7 +26,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use ottla_protocol::batch::BatchHeader;
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 use ottla_storage::log::{AppendError, Log, LogConfig, LogError, ReadError, RecordWork};
 
@@ -36,6 +36,7 @@ use crate::metrics::PartitionCounters;
 use crate::purgatory::{ProduceWait, Waiter, Watches};
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard};
 use moving::Moving;
+use refused::Refused;
 use state::{FlushDue, FlushPolicy, PartitionState};
 
 pub use moving::{Copied, FutureSample};
@@ -105,9 +106,7 @@ pub struct Partition {
     config: ArcSwap<TopicConfig>,
     /// Taken after `inner`, and never held while anybody waits for a disk.
     fetches: Mutex<Watches>,
-    /// Batches that were refused because `inner` could not be had; see [`Log::refused`].
-    refused: Mutex<Vec<BatchHeader>>,
-    any_refused: AtomicBool,
+    refused: Refused,
     suspicion: AtomicU8,
     /// The directory of `inner.seat`, known without the lock: who holds it may wait for that disk.
     place: ArcSwap<LogDir>,
@@ -265,8 +264,7 @@ impl Partition {
             hosted: AtomicBool::new(true),
             config: ArcSwap::new(config),
             fetches: Mutex::default(),
-            refused: Mutex::default(),
-            any_refused: AtomicBool::new(false),
+            refused: Refused::default(),
             suspicion: AtomicU8::new(Suspicion::NONE),
             place,
             bound_for: ArcSwapOption::empty(),

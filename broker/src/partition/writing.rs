@@ -167,21 +167,18 @@ impl Partition {
     /// place.
     fn refused_without_lock(&self, headers: impl IntoIterator<Item = BatchHeader>, origin: Origin) {
         if is_client(origin) {
-            self.refused.lock().extend(headers);
-            self.any_refused.store(true, Ordering::Release);
+            headers
+                .into_iter()
+                .for_each(|header| self.refused.note(&header));
         }
     }
 
     fn note_refused(&self, inner: &mut Inner) {
-        if !self.any_refused.load(Ordering::Acquire) {
-            return;
+        for header in self.refused.take().values() {
+            if let Ok(log) = inner.log_mut() {
+                log.refused(header);
+            }
         }
-        let mut refused = self.refused.lock();
-        self.any_refused.store(false, Ordering::Release);
-        if let Ok(log) = inner.log_mut() {
-            refused.iter().for_each(|header| log.refused(header));
-        }
-        *refused = Vec::new();
     }
 
     /// Appends batches of one client one after another as [`Partition::append`] does, and writes

@@ -27,15 +27,20 @@ impl UnwrittenFirsts {
     pub(super) fn note(&mut self, header: &BatchHeader, known: &Producers) {
         let id = header.producer_id;
         let counts = id.is_some() && header.base_sequence >= 0 && !header.is_control();
+        let epoch = header.producer_epoch;
+        let is_noted = || {
+            self.first
+                .get(&id.0)
+                .is_some_and(|(noted, _)| *noted >= epoch)
+        };
         // Of a known producer the next sequence is known.
-        if !counts || known.get(id).is_some() || self.first.contains_key(&id.0) {
+        if !counts || known.get(id).is_some() || is_noted() {
             return;
         }
         if self.first.len() >= PRODUCERS_MAX {
             self.first.pop_first();
         }
-        self.first
-            .insert(id.0, (header.producer_epoch, header.base_sequence));
+        self.first.insert(id.0, (epoch, header.base_sequence));
     }
 
     /// Whether a batch may be the first of its producer.
@@ -63,5 +68,29 @@ impl UnwrittenFirsts {
         if !self.first.is_empty() {
             self.first.remove(&header.producer_id.0);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use ottla_protocol::batch::BatchBuilder;
+    use ottla_protocol::types::ProducerId;
+
+    use super::*;
+
+    #[test]
+    fn a_new_epoch_begins_with_its_own_first_batch_and_an_old_one_does_not_come_back() {
+        let (mut firsts, known) = (UnwrittenFirsts::default(), Producers::default());
+        let header = |epoch, sequence| {
+            let mut batch = BatchBuilder::new().producer(ProducerId(7), epoch, sequence);
+            batch.append(1, None, Some(b"v"), &[]);
+            *batch.build().unwrap().header()
+        };
+        for (epoch, sequence) in [(0, 5), (0, 6), (1, 0), (1, 1), (0, 7)] {
+            firsts.note(&header(epoch, sequence), &known);
+        }
+        assert!(firsts.check(&header(1, 0), &known).is_ok());
+        assert!(firsts.check(&header(1, 1), &known).is_err(), "it is second");
     }
 }
