@@ -49,6 +49,8 @@ impl Bell {
 const BACKGROUND_NICENESS: i32 = 10;
 /// How long a pause goes on after it may end.
 const PAUSE_STEP: Duration = Duration::from_millis(100);
+/// How long threads get to end whose time others have used up.
+const GRACE: Duration = Duration::from_millis(500);
 /// How often an end is looked for.
 const STOP_STEP: Duration = Duration::from_millis(2);
 
@@ -155,9 +157,11 @@ impl Crew {
     }
 
     /// Ends all threads after what they are doing, but waits until then at most; false when some
-    /// go on: they are left alone.
+    /// go on: they are left alone. What comes after must not meet threads that are only late, so
+    /// they get a moment even if it is that late already.
     pub(super) fn stop_until(&mut self, until: Instant) -> bool {
         self.begin_stop();
+        let until = until.max(RealClock.now() + GRACE);
         let ended = wait_until(until, || self.threads.iter().all(JoinHandle::is_finished));
         let (over, stuck): (Vec<_>, Vec<_>) =
             self.threads.drain(..).partition(JoinHandle::is_finished);
@@ -189,6 +193,16 @@ impl Drop for Crew {
 mod tests {
     use super::*;
     use crate::sync::explored::explore;
+
+    #[test]
+    fn a_crew_whose_time_others_have_used_up_still_ends() {
+        let mut crew = Crew::new();
+        for name in ["one", "two"] {
+            let work = || Some(RealClock.now() + LONG);
+            crew.add(name, work).unwrap();
+        }
+        assert!(crew.stop_until(RealClock.now()));
+    }
 
     /// Planted and caught: rings that come together and count as one; a ring that is forgotten
     /// because nobody waits yet; an end that wakes only one.
