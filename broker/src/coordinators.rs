@@ -18,7 +18,7 @@ mod replay;
 mod topics;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ use uuid::Builder;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::flusher::Job;
 use crate::log_dirs::LogDir;
 use crate::partition::Partition;
 use crate::partition::map::HostedTopic;
@@ -57,6 +58,8 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub struct Shard {
     partition: Arc<Partition>,
     inner: Mutex<Inner>,
+    /// Its timers are in the hands of its directory's threads.
+    ticking: AtomicBool,
 }
 
 struct Inner {
@@ -160,6 +163,7 @@ impl Coordinators {
                     end,
                     open: true,
                 }),
+                ticking: AtomicBool::new(false),
             };
             self.shards.write().insert(partition.index, Arc::new(shard));
             self.expect(deadline);
@@ -361,7 +365,7 @@ impl Coordinators {
 
     /// Carries out what is due; returns when the next thing is. Call it again then, and when the
     /// alarm rings.
-    pub fn tick(&self, broker: &Broker, now: Instant) -> Option<Instant> {
+    pub fn tick(&self, broker: &Arc<Broker>, now: Instant) -> Option<Instant> {
         let now_ms = self.now_ms(now);
         if *self.alarm_ms.lock() > now_ms {
             return self.next_tick();
@@ -374,12 +378,36 @@ impl Coordinators {
             }
             let due = self.read(&shard, GroupCoordinator::next_deadline_ms).result;
             if due.is_some_and(|due_ms| due_ms <= now_ms) {
-                self.turn(broker, &shard, now, |machine, turn| machine.tick(turn));
+                self.tick_shard(broker, shard, now);
             } else {
                 self.expect(due);
             }
         }
         self.next_tick()
+    }
+
+    /// With several directories what a shard writes is left to the threads of its disk: one that
+    /// hangs must not hold the timers of the others.
+    fn tick_shard(&self, broker: &Arc<Broker>, shard: Arc<Shard>, now: Instant) {
+        if !broker.log_dirs.are_several() {
+            self.turn(broker, &shard, now, |machine, turn| machine.tick(turn));
+            return;
+        }
+        // Otherwise the turn that is on its way names the next deadline.
+        if shard.ticking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let place = Some(shard.partition.log_dir());
+        let weak = Arc::downgrade(broker);
+        let work = Box::new(move || {
+            shard.ticking.store(false, Ordering::Release);
+            if let Some(broker) = weak.upgrade() {
+                let now = now.max(broker.clock.now());
+                let tick = |machine: &mut GroupCoordinator, turn: &mut Turn<'_>| machine.tick(turn);
+                broker.coordinators.turn(&broker, &shard, now, tick);
+            }
+        });
+        broker.flush.push(Job::Call { place, work });
     }
 
     /// When [`Coordinators::tick`] wants to be called.

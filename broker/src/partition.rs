@@ -437,6 +437,12 @@ impl Partition {
             .unwrap_or(0)
     }
 
+    /// Runs `f` with the lock, as whoever waits for the disk with it.
+    #[cfg(test)]
+    pub(crate) fn with_lock<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.with(|_, _| f())
+    }
+
     /// True while a parked fetch waits here.
     #[cfg(test)]
     pub(crate) fn is_watched(&self) -> bool {

@@ -1,6 +1,10 @@
 //! Groups from the wire to the log and back: what a client was told survives the coordinator.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
 use ottla_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use ottla_protocol::messages::leave_group_request::MemberIdentity;
@@ -17,7 +21,7 @@ use ottla_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use ottla_protocol::messages::*;
 use uuid::Uuid;
 
-use super::Coordinators;
+use super::{Coordinators, OFFSETS_TOPIC};
 
 mod consumer;
 use crate::handlers::testing::TestBroker;
@@ -78,6 +82,46 @@ fn stable(broker: &TestBroker) -> (StrBytes, i32) {
         (0, &b"yours"[..])
     );
     (told.member_id, joined.generation_id)
+}
+
+/// The shards of "f" and "g" lie in different directories.
+#[test]
+#[allow(clippy::disallowed_methods)] // somebody must hang
+fn the_timers_of_a_group_do_not_wait_for_the_disk_of_another() {
+    let broker = TestBroker::with_disks(2, NOW);
+    broker.create_topic("orders", 2);
+    broker.call(3, FindCoordinatorRequest::default().with_key(text("g")));
+    stable(&broker);
+    let in_f = |member: &StrBytes| join(member).with_group_id(group("f"));
+    let told = broker.call(9, in_f(&text("")));
+    assert_eq!(broker.call(9, in_f(&told.member_id)).error_code, 0);
+    let offsets = |index| broker.broker.partitions.get(OFFSETS_TOPIC, index).unwrap();
+    let (of_f, of_g) = (offsets(0), offsets(1));
+    assert!(!of_f.is_in(&of_g.log_dir()));
+    let state = || {
+        let asked = DescribeGroupsRequest::default().with_groups(vec![group("g")]);
+        broker.call(5, asked).groups[0].group_state.to_string()
+    };
+    assert_eq!(state(), "Stable");
+    let later = broker.broker.clock.now() + Duration::from_secs(60);
+    let (held, over) = (Barrier::new(2), AtomicBool::new(false));
+    let hang = || {
+        held.wait();
+        (0..1_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            over.load(Ordering::SeqCst)
+        })
+    };
+    std::thread::scope(|scope| {
+        let hanging = scope.spawn(|| of_f.with_lock(hang));
+        held.wait();
+        broker.broker.coordinators.tick(&broker.broker, later);
+        let lines = broker.broker.log_dirs.number_of(&of_g.log_dir());
+        while broker.broker.flush.run_one_of(lines.unwrap()) {}
+        assert_eq!(state(), "Empty");
+        over.store(true, Ordering::SeqCst);
+        assert!(hanging.join().unwrap(), "the timers waited for the disk");
+    });
 }
 
 fn commit(member: &StrBytes, generation: i32, topic: &str, offset: i64) -> OffsetCommitRequest {
