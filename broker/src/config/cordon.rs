@@ -1,6 +1,6 @@
 //! What `cordoned.log.dirs` may say (KIP-1066). What it does is in `crate::log_dirs`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub const KEY: &str = "cordoned.log.dirs";
 /// Stands for every directory.
@@ -23,7 +23,12 @@ pub fn check(cordoned: &[String], log_dirs: &[PathBuf]) -> Result<(), CordonErro
             _ => Err(CordonError::AllAndMore),
         };
     }
-    let known = |dir: &&String| log_dirs.iter().any(|known| known == Path::new(dir));
+    // A path equals the same one with another slash, and the directory would not be found by it.
+    let known = |dir: &&String| {
+        log_dirs
+            .iter()
+            .any(|known| known.as_os_str() == dir.as_str())
+    };
     match cordoned.iter().find(|dir| !known(dir)) {
         Some(stranger) => Err(CordonError::NotALogDir(stranger.clone())),
         None => Ok(()),
@@ -47,6 +52,7 @@ mod tests {
         for (list, why) in [
             (&["/c"][..], CordonError::NotALogDir("/c".to_owned())),
             (&["/a", "b"], CordonError::NotALogDir("b".to_owned())),
+            (&["/a/"], CordonError::NotALogDir("/a/".to_owned())),
             (&["/a", "*"], CordonError::AllAndMore),
             (&["*", "*"], CordonError::AllAndMore),
         ] {
