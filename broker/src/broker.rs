@@ -176,6 +176,11 @@ impl Broker {
         let live = live_config(&config, node_id, &seams.image);
         seams.log_dirs.limit_dirty(live.dirty_max_bytes);
         seams.log_dirs.cordon(&live.cordoned_log_dirs);
+        let flush = FlushQueue::new(
+            Arc::clone(&seams.clock),
+            Arc::clone(&seams.metrics),
+            &seams.log_dirs,
+        );
         Broker {
             node_id,
             live: ArcSwap::from(live),
@@ -183,13 +188,9 @@ impl Broker {
             partitions: PartitionMap::default(),
             controller: seams.controller,
             sessions: FetchSessions::new(config.fetch_session_cache_slots),
-            flush: FlushQueue::new(
-                Arc::clone(&seams.clock),
-                Arc::clone(&seams.metrics),
-                &seams.log_dirs,
-            ),
+            cold_reads: ColdReads::new(flush.lines()),
+            flush,
             openers: Openers::new(Arc::clone(&seams.clock), Arc::clone(&seams.metrics)),
-            cold_reads: ColdReads::default(),
             metrics: seams.metrics,
             log_dirs: seams.log_dirs,
             log_starts: LogStarts::default(),

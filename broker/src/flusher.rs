@@ -183,7 +183,8 @@ impl FlushQueue {
         line.woken();
     }
 
-    fn line_of(&self, dir: &LogDir) -> usize {
+    /// The line of a directory.
+    pub fn line_of(&self, dir: &LogDir) -> usize {
         let last = self.lines.len() - 1;
         match last {
             0 => 0,

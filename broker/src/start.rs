@@ -50,8 +50,12 @@ use threads::{Crew, LONG};
 const MAPS_MAX: usize = 32_000;
 /// So few logs are opened and closed without help.
 const ALONE_MAX: usize = 8;
-/// So many threads flush each of several directories, if there are so many at all.
-const FLUSHERS_MIN: usize = 2;
+/// So many threads flush each of several directories, if there are so many at all; as many read
+/// what is cold there.
+const SHARE_MIN: usize = 2;
+/// With several log directories: threads that bring parts of files into memory which are on their
+/// way to sockets, so that a disk that hangs does not keep all of them.
+const COLD_PARTS_MAX: usize = 256;
 /// With several log directories: a disk that keeps a write to memory for longer hangs.
 const HANG_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the sockets may be watched by nobody.
@@ -179,7 +183,7 @@ impl Broker {
         recover(&broker, &readiness)?;
         crews.after_recovery(&broker)?;
         let workers = workers(&broker);
-        let runtime = data_runtime(&config, workers).map_err(StartError::Threads)?;
+        let runtime = data_runtime(workers, blocking(&broker)).map_err(StartError::Threads)?;
         serve_cold_reads(&broker, &runtime);
         crews.keep_awake(&broker, &runtime)?;
         let shutdown = watch::Sender::new(false);
@@ -651,12 +655,18 @@ fn controller(
     Ok(controller)
 }
 
+/// The threads of each directory that may wait for its disk, for flushes and again for reads.
+fn io_share(broker: &Broker) -> usize {
+    let most = broker.config.io_threads.max(1);
+    let dirs = broker.log_dirs.iter().len();
+    most.div_ceil(dirs).max(SHARE_MIN).min(most)
+}
+
 /// A crew for each log directory, which shares nothing with the others, and a thread for what
 /// belongs to none.
 fn flushers(broker: &Arc<Broker>) -> Result<Vec<Crew>, StartError> {
     let dirs = broker.log_dirs.iter().len();
-    let most = broker.config.io_threads.max(1);
-    let threads = most.div_ceil(dirs).max(FLUSHERS_MIN).min(most);
+    let threads = io_share(broker);
     broker.flush.shared_by(threads);
     (0..broker.flush.lines())
         .map(|line| match line < dirs {
@@ -771,10 +781,20 @@ fn workers(broker: &Broker) -> usize {
     wanted + 1
 }
 
-fn data_runtime(config: &Config, workers: usize) -> io::Result<Runtime> {
+/// Threads that read for the network what is not in memory; they are made when they are needed.
+fn blocking(broker: &Broker) -> usize {
+    if !broker.log_dirs.are_several() {
+        return broker.config.io_threads.max(1);
+    }
+    let share = io_share(broker);
+    broker.cold_reads.bound(share);
+    share * broker.flush.lines() + COLD_PARTS_MAX
+}
+
+fn data_runtime(workers: usize, blocking: usize) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .max_blocking_threads(config.io_threads.max(1))
+        .max_blocking_threads(blocking)
         .thread_name("net")
         .enable_all()
         .build()

@@ -56,7 +56,7 @@ pub fn handle(
     let wanted = Arc::downgrade(&search);
     let (broker, version) = (Arc::clone(ctx.broker), ctx.version);
     let began = broker.clock.now();
-    logs.cold_reads.push(move || {
+    logs.cold_reads.push(line(&logs, &request), move || {
         carry_out(&wanted, &broker, version, request);
         let waited = broker.clock.now().saturating_duration_since(began);
         broker.metrics.cold_read(waited, 0);
@@ -68,6 +68,25 @@ fn asks_by_time(request: &ListOffsetsRequest) -> bool {
     let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
     let mut timestamps = partitions.map(|asked| asked.timestamp);
     timestamps.any(|timestamp| timestamp >= 0 || timestamp == MAX_TIMESTAMP)
+}
+
+/// Whose disk it may wait for: that of one directory, or of several.
+fn line(logs: &Logs<'_>, request: &ListOffsetsRequest) -> usize {
+    let of_topic = |topic: &ListOffsetsTopic| logs.partitions.topic(&topic.name.0);
+    let dirs = request.topics.iter().flat_map(|topic| {
+        let hosted = of_topic(topic);
+        let asked = topic.partitions.iter();
+        asked.filter_map(move |asked| {
+            Some(hosted.as_ref()?.partition(asked.partition_index)?.log_dir())
+        })
+    });
+    let mut lines = dirs.map(|dir| logs.flush.line_of(&dir));
+    let several = logs.flush.lines() - 1;
+    let first = lines.next().unwrap_or(several);
+    match lines.all(|line| line == first) {
+        true => first,
+        false => several,
+    }
 }
 
 /// An answer that is being made by a thread that may wait for the disk.

@@ -154,11 +154,13 @@ impl Partition {
         })
     }
 
-    /// Waits for the disk, without the partition's lock, for what a read found cold.
+    /// Waits for the disk, without the partition's lock, for what a read found cold. The threads
+    /// that do this serve all directories.
     pub fn warm(&self, ColdPart { work, found }: ColdPart) -> Warmed {
         let (read, stamp) = (work.run(), work.stamp().clone());
-        // Whether the log has changed meanwhile the next attempt sees.
-        self.with(|inner, _| inner.log_mut().is_ok_and(|log| log.adopt(*work)));
+        // Whether the log has changed meanwhile the next attempt sees. Who holds the lock may wait
+        // for a disk that hangs: then nothing is kept.
+        let _ = self.with_soon(|inner, _| Ok(inner.log_mut()?.adopt(*work)));
         let read = read.map(|read| read.or(found));
         Warmed { read, stamp }
     }

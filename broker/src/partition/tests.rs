@@ -302,8 +302,8 @@ fn a_closed_partition_says_what_the_checkpoints_need() {
 }
 
 impl World {
-    /// What a read finds that may not wait, while nothing is in memory.
-    fn warmed(&self, offset: i64) -> Warmed {
+    /// A read while nothing is in memory.
+    fn cold(&self, offset: i64) -> ColdPart {
         self.partition.with(|inner, _| {
             inner.log_mut().unwrap().release_caches();
         });
@@ -311,9 +311,14 @@ impl World {
         let read = self.partition.read_resident(&from(offset), None).unwrap();
         self.disk.set_resident(true);
         match read {
-            Reading::Cold(cold) => self.partition.warm(cold),
+            Reading::Cold(cold) => cold,
             Reading::Found(found) => panic!("{found:?} was found in memory"),
         }
+    }
+
+    /// What it finds then by waiting.
+    fn warmed(&self, offset: i64) -> Warmed {
+        self.partition.warm(self.cold(offset))
     }
 
     fn read_with(&self, offset: i64, warmed: Warmed) -> PartitionRead {
@@ -323,6 +328,32 @@ impl World {
             Reading::Cold(cold) => panic!("{cold:?}"),
         }
     }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // somebody must hang
+fn a_cold_read_does_not_wait_for_whoever_has_the_lock_while_the_disk_hangs() {
+    let world = world(Durability::Memory);
+    world.append(2).unwrap();
+    let place = world.partition.log_dir();
+    place.hang.bound(1, std::time::Duration::from_millis(50));
+    let cold = world.cold(0);
+    let (held, over) = (std::sync::Barrier::new(2), AtomicBool::new(false));
+    let hang = || {
+        held.wait();
+        (0..1_000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            over.load(Ordering::SeqCst)
+        })
+    };
+    std::thread::scope(|scope| {
+        let hanging = scope.spawn(|| world.partition.with_lock(hang));
+        held.wait();
+        let warmed = world.partition.warm(cold);
+        over.store(true, Ordering::SeqCst);
+        assert!(hanging.join().unwrap(), "the read waited for the lock");
+        assert_eq!(world.read_with(0, warmed).next_offset, Offset(2));
+    });
 }
 
 /// What was read without the lock is used later: until then the log may have been cut and

@@ -74,7 +74,8 @@ impl Warming {
         let wanted = Arc::downgrade(&warming);
         let (clock, metrics) = (Arc::clone(&broker.clock), Arc::clone(&broker.metrics));
         let began = clock.now();
-        broker.cold_reads.push(move || {
+        let line = broker.flush.line_of(&cold.partition.log_dir());
+        broker.cold_reads.push(line, move || {
             if let Some(found_bytes) = carry_out(&wanted, cold) {
                 let waited = clock.now().saturating_duration_since(began);
                 metrics.cold_read(waited, found_bytes);
