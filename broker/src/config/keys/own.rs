@@ -98,7 +98,8 @@ pub(super) const KEYS: &[Key] = &[
     int(
         "ottla.io.threads",
         "4",
-        "Threads that may wait for the disk: flushes, cold reads, recovery.",
+        "Threads that may wait for the disk: so many flush, and as many read what is not in memory. \
+         Several log directories share them, each with two at least.",
     )
     .between(1, 1024)
     .sets(|c, v| c.io_threads = v.usize()),
