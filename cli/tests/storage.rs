@@ -264,3 +264,34 @@ fn only_a_directory_of_kafka_is_adopted() {
     let said = String::from_utf8_lossy(&without.stderr).into_owned();
     assert!(said.contains("has no __cluster_metadata-0"), "{said}");
 }
+
+#[test]
+fn the_metadata_of_a_directory_is_checked_too() {
+    let folder = tempfile::tempdir().unwrap();
+    directory(folder.path());
+    let data = folder.path();
+    let dir = data.to_str().unwrap();
+    let sound = ottla(&["storage", "check", dir]);
+    assert!(sound.status.success(), "{sound:?}");
+    let metadata = data.join("ottla-metadata");
+    let state = metadata.join("hard-state");
+    let mut bytes = std::fs::read(&state).unwrap();
+    bytes[7] ^= 0xff;
+    std::fs::write(&state, bytes).unwrap();
+    let checked = ottla(&["storage", "check", dir, "-o", "json"]);
+    assert_eq!(checked.status.code(), Some(8), "{checked:?}");
+    let found = json(&checked);
+    let of_metadata: Vec<_> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["file"] == "ottla-metadata")
+        .collect();
+    assert_eq!(of_metadata.len(), 1, "{found}");
+    assert_eq!(of_metadata[0]["severity"], "damage");
+    let what = of_metadata[0]["what"].as_str().unwrap();
+    assert!(what.contains("hard-state is damaged"), "{what}");
+    // Who asks for a topic is told about that topic.
+    let one = ottla(&["storage", "check", dir, "-t", "orders"]);
+    assert!(one.status.success(), "{one:?}");
+}

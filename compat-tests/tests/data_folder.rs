@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -285,6 +285,67 @@ fn an_ext4_that_runs_full_without_marks_refuses_records_and_poisons_nothing() ->
     client::produce(&bootstrap, "t", 0, &[value_record(b"again")], &[])?;
     let found = client::read_all(&bootstrap, "t", 0)?;
     ensure!(found.len() > before, "{} records", found.len());
+    broker.stop()?;
+    Ok(())
+}
+
+/// Takes all that is left of a file system, until it is removed.
+fn take_all(at: &Path) -> Result<PathBuf> {
+    let ballast = at.join("ballast");
+    let mut file = std::fs::File::create(&ballast)?;
+    for size in [1 << 16, 1 << 10, 1] {
+        while std::io::Write::write_all(&mut file, &vec![1; size]).is_ok() {}
+    }
+    Ok(ballast)
+}
+
+#[test]
+fn changes_of_the_metadata_wait_for_room_on_its_disk_and_records_go_on() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let metadata = folder.path().join("metadata");
+    let settings = Settings::new(folder.path())?
+        .with("metadata.log.dir", metadata.display())
+        .with("ottla.disk.reject.free.bytes", 0)
+        .with("ottla.disk.warning.free.bytes", 0);
+    let Some(_mount) = mount(&metadata, "size=2m")? else {
+        return Ok(());
+    };
+    let mut broker = Broker::start(settings)?;
+    let bootstrap = broker.bootstrap().to_owned();
+    client::create_topic(&bootstrap, "t", 1, &[])?;
+    let ballast = take_all(&metadata)?;
+    // Some may still fit into what the log has of its last block.
+    let creating: Vec<_> = (0..30)
+        .map(|number| {
+            let bootstrap = bootstrap.clone();
+            let create =
+                move || client::create_topic(&bootstrap, &format!("new-{number}"), 20, &[]);
+            std::thread::spawn(create)
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !broker
+        .settings()
+        .log_text()
+        .contains("changes of the metadata wait")
+    {
+        ensure!(
+            Instant::now() < deadline,
+            "the disk of the metadata is not full"
+        );
+        broker.assert_alive()?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    client::produce(&bootstrap, "t", 0, &[value_record(b"meanwhile")], &[])?;
+    ensure!(client::read_all(&bootstrap, "t", 0)?.len() == 1);
+    ensure!(creating.iter().any(|create| !create.is_finished()));
+    broker.assert_alive()?;
+    std::fs::remove_file(ballast)?;
+    for create in creating {
+        let created = create.join().map_err(|_| anyhow::anyhow!("a panic"))?;
+        created.context("once there was room")?;
+    }
+    client::produce(&bootstrap, "new-29", 0, &[value_record(b"x")], &[])?;
     broker.stop()?;
     Ok(())
 }

@@ -5,12 +5,16 @@
 //! only place that knows the consensus engine. One node is a quorum of one and takes the same path.
 //!
 //! Single-threaded and synchronous: commands, messages and time go in (`submit`, `step`, `tick`),
-//! events come out of `poll`, which writes to the disk. A failure of the disk stops it for good.
+//! events come out of `poll`, which writes to the disk. A failure of the disk stops it for good. A
+//! disk that only takes nothing for the moment (no room, no descriptor, read-only) does not: what
+//! is to be written is kept and tried again, and everything else waits.
 //!
-//! Invariant: between two calls raft has nothing ready, so it may be called at any time.
+//! Invariant: between two calls raft has nothing ready, so it may be called at any time; while
+//! something waits for the disk it is not called.
 
 mod election;
 mod error;
+mod examine;
 mod history;
 mod log;
 mod logging;
@@ -25,7 +29,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ottla_protocol::types::{BrokerId, Offset};
 use ottla_storage::disk::Disk;
@@ -33,7 +37,7 @@ use prost::Message as _;
 use raft::eraftpb::{
     ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot,
 };
-use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
+use raft::{ProgressState, RawNode, Ready, SnapshotStatus, StateRole};
 use rand::Rng;
 
 use crate::command::{Command, CommandReply, Refusal};
@@ -48,11 +52,14 @@ use store::Store;
 use wire::{broker_id, raft_id};
 
 pub use error::{ControllerError, StepError};
+pub use examine::{Examined, examine};
 pub use history::History;
 pub use quorum::{ControllerOptions, Event, QuorumState, ReplicaState};
 
 /// Ticks, in election timeouts, after which a snapshot that was sent counts as lost.
 const SNAPSHOT_PATIENCE: u32 = 10;
+/// How often a disk that takes nothing is tried.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// One node of the metadata quorum.
 pub struct Controller {
@@ -72,6 +79,10 @@ pub struct Controller {
     replies: Vec<Event>,
     messages: Vec<Event>,
     next_ticket: u64,
+    /// What the disk did not take, and why.
+    stalled: Option<(Ready, ControllerError)>,
+    /// When it is tried again, and a snapshot that could not be written.
+    try_again_at: Instant,
     stopped: bool,
 }
 
@@ -125,6 +136,8 @@ impl Controller {
             replies: Vec::new(),
             messages: Vec::new(),
             next_ticket: 0,
+            stalled: None,
+            try_again_at: now,
             stopped: false,
             options,
         };
@@ -136,7 +149,8 @@ impl Controller {
                 .campaign()
                 .map_err(ControllerError::Consensus)?;
             controller.after_raft();
-            controller.advance()?;
+            controller.advance(now)?;
+            controller.fail_if_stalled()?;
         }
         Ok(controller)
     }
@@ -144,7 +158,8 @@ impl Controller {
     /// Lets time pass. Call it at `next_tick`, or more often.
     pub fn tick(&mut self, now: Instant) {
         for _ in 0..self.ticks.take(now) {
-            if self.stopped {
+            // Others do not hear of a leader whose disk takes nothing, and elect another.
+            if self.stopped || self.stalled.is_some() {
                 return;
             }
             let elapsed = self.node.raft.election_elapsed;
@@ -159,9 +174,26 @@ impl Controller {
         }
     }
 
-    /// When `tick` has something to do next.
+    /// When `poll` has something to do next.
     pub fn next_tick(&self) -> Instant {
-        self.ticks.next_at()
+        match self.stalled {
+            Some(_) => self.try_again_at,
+            None => self.ticks.next_at(),
+        }
+    }
+
+    /// For who does not want to wait for a disk that takes nothing: it has failed.
+    pub fn fail_if_stalled(&mut self) -> Result<(), ControllerError> {
+        let Some((_, error)) = self.stalled.take() else {
+            return Ok(());
+        };
+        self.stop();
+        Err(error)
+    }
+
+    fn stop(&mut self) {
+        self.stopped = true;
+        self.proposals.end(None, &mut self.replies);
     }
 
     /// Takes a command; its answer is an `Event::Reply` with this ticket. `now_ms` is the wall
@@ -196,6 +228,9 @@ impl Controller {
         if self.stopped {
             return Err(StepError::Stopped);
         }
+        if self.stalled.is_some() {
+            return Err(StepError::Raft(raft::Error::ProposalDropped));
+        }
         let message = wire::decode(from, self.options.node_id, message)?;
         self.check_against_log(&message)?;
         let result = self.node.step(message).map_err(StepError::Raft);
@@ -207,7 +242,7 @@ impl Controller {
     /// has stopped and the process should too, unless it only serves readers from now on.
     pub fn poll(&mut self, now: Instant) -> Result<Vec<Event>, ControllerError> {
         self.tick(now);
-        self.advance()?;
+        self.advance(now)?;
         let mut events = std::mem::take(&mut self.messages);
         if self.told != self.image.applied || !self.delta.is_empty() {
             self.told = self.image.applied;
@@ -283,42 +318,66 @@ impl Controller {
         }
     }
 
-    fn advance(&mut self) -> Result<(), ControllerError> {
+    fn advance(&mut self, now: Instant) -> Result<(), ControllerError> {
         if self.stopped {
             return Err(ControllerError::Stopped);
         }
-        let result = self.advance_until_idle();
+        let result = self.advance_until_idle(now);
         if result.is_err() {
-            self.stopped = true;
-            self.proposals.end(None, &mut self.replies);
+            self.stop();
         }
         result
     }
 
-    fn advance_until_idle(&mut self) -> Result<(), ControllerError> {
+    fn advance_until_idle(&mut self, now: Instant) -> Result<(), ControllerError> {
+        if self.stalled.is_some() && now < self.try_again_at {
+            return Ok(());
+        }
+        if let Some((ready, error)) = self.stalled.take() {
+            self.write_and_apply(ready, now)?;
+            if self.stalled.is_some() {
+                return Ok(());
+            }
+            let cause = error.io_cause();
+            tracing::info!(cause, "the disk takes changes of the metadata again");
+            self.after_raft();
+        }
         loop {
             self.decide_waiting()?;
             if !self.node.has_ready() {
                 break;
             }
-            self.handle_ready()?;
+            self.handle_ready(now)?;
+            if let Some((_, error)) = &self.stalled {
+                tracing::error!(
+                    cause = error.io_cause(),
+                    "the disk takes nothing for the metadata log: changes of the metadata wait"
+                );
+                return Ok(());
+            }
             self.after_raft();
         }
-        self.take_snapshot_if_due()
+        self.take_snapshot_if_due(now)
     }
 
     /// Raft's order: the snapshot, the hard state and the entries are on disk before anything that
     /// follows from them is said or done. See `store.rs` for the order among these three.
-    fn handle_ready(&mut self) -> Result<(), ControllerError> {
+    fn handle_ready(&mut self, now: Instant) -> Result<(), ControllerError> {
         let mut ready = self.node.ready();
         self.send(ready.take_messages());
-        if let Some(hard_state) = ready.hs() {
-            self.node.mut_store().save_hard_state(hard_state)?;
+        self.write_and_apply(ready, now)
+    }
+
+    /// What the disk does not take for the moment is kept; all of it is written again then.
+    fn write_and_apply(&mut self, mut ready: Ready, now: Instant) -> Result<(), ControllerError> {
+        match self.write(&ready) {
+            Err(error) if error.may_pass() => {
+                self.stalled = Some((ready, error));
+                self.try_again_at = now + TRY_AGAIN;
+                return Ok(());
+            }
+            written => written?,
         }
-        if !ready.snapshot().is_empty() {
-            self.install_snapshot(ready.snapshot())?;
-        }
-        self.node.mut_store().append(ready.entries())?;
         self.send(ready.take_persisted_messages());
         self.apply(ready.take_committed_entries())?;
         let mut light = self.node.advance(ready);
@@ -326,6 +385,16 @@ impl Controller {
         self.apply(light.take_committed_entries())?;
         self.node.advance_apply();
         Ok(())
+    }
+
+    fn write(&mut self, ready: &Ready) -> Result<(), ControllerError> {
+        if let Some(hard_state) = ready.hs() {
+            self.node.mut_store().save_hard_state(hard_state)?;
+        }
+        if !ready.snapshot().is_empty() {
+            self.install_snapshot(ready.snapshot())?;
+        }
+        self.node.mut_store().append(ready.entries())
     }
 
     fn send(&mut self, messages: Vec<Message>) {
@@ -437,7 +506,14 @@ impl Controller {
         }
         if !self.proposals.leads(term) {
             let committed = self.node.raft.raft_log.committed;
-            self.node.mut_store().save_commit(committed)?;
+            match self.node.mut_store().save_commit(committed) {
+                // It is stored with the next snapshot.
+                Err(error) if error.may_pass() => tracing::warn!(
+                    cause = error.io_cause(),
+                    "how far the metadata log is committed could not be stored"
+                ),
+                stored => stored?,
+            }
             self.proposals.begin(term, &self.image);
             if self.image.cluster_id.is_empty() {
                 self.found_cluster();
@@ -503,7 +579,8 @@ impl Controller {
         Ok(index)
     }
 
-    fn take_snapshot_if_due(&mut self) -> Result<(), ControllerError> {
+    /// Without one the log is longer: it can wait for room.
+    fn take_snapshot_if_due(&mut self, now: Instant) -> Result<(), ControllerError> {
         let store = self.node.store();
         let entries = self
             .image
@@ -514,9 +591,17 @@ impl Controller {
         let due = entries >= self.options.snapshot_entries
             || store.bytes_since_snapshot() >= self.options.snapshot_bytes
             || store.snapshot_wanted();
-        match due && entries > 0 {
-            true => self.node.mut_store().compact(&self.image),
-            false => Ok(()),
+        if !due || entries == 0 || now < self.try_again_at {
+            return Ok(());
+        }
+        match self.node.mut_store().compact(&self.image) {
+            Err(error) if error.may_pass() => {
+                let cause = error.io_cause();
+                tracing::warn!(cause, "a snapshot of the metadata could not be written yet");
+                self.try_again_at = now + TRY_AGAIN;
+                Ok(())
+            }
+            written => written,
         }
     }
 

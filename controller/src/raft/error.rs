@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use ottla_protocol::types::BrokerId;
+use ottla_storage::disk::is_out_of_descriptors;
 
 use crate::record::RecordError;
 
@@ -12,6 +13,8 @@ use crate::record::RecordError;
 pub enum ControllerError {
     #[error("the metadata log's disk failed at {path}")]
     Io { path: String, source: io::Error },
+    #[error("the metadata log cannot be synced")]
+    Sync(#[source] io::Error),
     #[error("the metadata log cannot be read or written")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{path} is damaged: {problem}")]
@@ -46,9 +49,37 @@ impl ControllerError {
 
     /// The disk takes no writes any more, and what it holds is as it was.
     pub fn is_of_a_read_only_disk(&self) -> bool {
+        let kind = self.io_error().map(io::Error::kind);
+        kind == Some(io::ErrorKind::ReadOnlyFilesystem)
+    }
+
+    /// The disk takes nothing for the moment, and the same may be tried again: there is no room or
+    /// no descriptor, or its file system is read-only. A sync that was begun and failed is none of
+    /// this: nobody knows what the disk has of it.
+    pub(super) fn may_pass(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let Some(error) = self.io_error() else {
+            return false;
+        };
+        let is_full = matches!(
+            error.kind(),
+            StorageFull | QuotaExceeded | ReadOnlyFilesystem
+        );
+        let is_sync = matches!(self, ControllerError::Sync(_));
+        is_out_of_descriptors(error) || (is_full && !is_sync)
+    }
+
+    /// In words, for the log.
+    pub(super) fn io_cause(&self) -> String {
+        self.io_error()
+            .map(io::Error::to_string)
+            .unwrap_or_default()
+    }
+
+    fn io_error(&self) -> Option<&io::Error> {
         let causes = std::iter::successors(Some(self as &dyn std::error::Error), |e| e.source());
         let mut io = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
-        io.any(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+        io.next()
     }
 }
 

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::error::ControllerError;
 
-const DIRECTORY: &str = "ottla-metadata/log";
+pub(super) const DIRECTORY: &str = "ottla-metadata/log";
 /// The id that Kafka gives its own metadata topic.
 const TOPIC_ID: TopicId = TopicId(Uuid::from_u128(1));
 const ENTRY_FORMAT: u8 = 1;
@@ -157,15 +157,12 @@ impl EntryLog {
         let failure = result
             .as_ref()
             .err()
-            .map(|error| std::io::Error::from(error.kind()));
+            .map(|error| match error.raw_os_error() {
+                Some(code) => std::io::Error::from_raw_os_error(code),
+                None => std::io::Error::from(error.kind()),
+            });
         self.log.finish_flush(work, result);
-        match failure {
-            None => Ok(()),
-            Some(source) => Err(ControllerError::Io {
-                path: DIRECTORY.to_owned(),
-                source,
-            }),
-        }
+        failure.map_or(Ok(()), |error| Err(ControllerError::Sync(error)))
     }
 
     /// Entries up to and including `index` are not needed in memory any more.

@@ -177,7 +177,7 @@ pub(super) fn list_snapshots(disk: &dyn Disk) -> Result<Vec<u64>, ControllerErro
     Ok(indexes)
 }
 
-fn snapshot_path(index: u64) -> String {
+pub(super) fn snapshot_path(index: u64) -> String {
     format!("{DIRECTORY}/{index:020}{SNAPSHOT_SUFFIX}")
 }
 

@@ -1,11 +1,13 @@
-//! `ottla storage check`: reads every batch and says what is wrong where.
+//! `ottla storage check`: reads every batch of every partition and the cluster's metadata, and says
+//! what is wrong where. Images are not looked at: a start makes them anew when they do not fit.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use ottla_controller::raft::examine;
 use ottla_storage::disk::Disk;
 use ottla_storage::layout;
-use ottla_storage::log::inspect::{self, Checkpoints, Finding, PartitionCheck, Severity};
+use ottla_storage::log::inspect::{self, Checkpoints, Finding, PartitionCheck, Severity, Subject};
 use serde_json::{Value, json};
 
 use super::directory::{Directory, Progress, disk_fault};
@@ -32,6 +34,8 @@ struct Sum {
     batches: u64,
     bytes: u64,
     worst: Option<Severity>,
+    /// No broker starts on its metadata.
+    no_start: bool,
 }
 
 impl Sum {
@@ -56,6 +60,13 @@ pub(crate) fn run(args: &CheckArgs, output: OutputFormat) -> Outcome {
         sum.worst = sum.worst.max(Some(finding.severity));
         findings.row(row("-", finding));
     }
+    if args.topics.is_empty() {
+        for finding in &metadata(disk)? {
+            sum.worst = sum.worst.max(Some(finding.severity));
+            sum.no_start |= finding.severity == Severity::Damage;
+            findings.row(row("-", finding));
+        }
+    }
     let mut sound = overview();
     for partition in &partitions {
         let dir = layout::partition_dir(partition);
@@ -79,6 +90,34 @@ pub(crate) fn run(args: &CheckArgs, output: OutputFormat) -> Outcome {
     judge(&sum)
 }
 
+/// What is wrong with the cluster's metadata, if it is in this directory.
+fn metadata(disk: &dyn Disk) -> Outcome<Vec<Finding>> {
+    let finding = |path: String, severity, what| Finding {
+        path,
+        severity,
+        subject: Subject::Metadata,
+        bytes: None,
+        offsets: None,
+        readable_after: None,
+        what,
+    };
+    let examined = examine(disk).map_err(|error| disk_fault(&error))?;
+    let Some(examined) = examined else {
+        return Ok(Vec::new());
+    };
+    let damaged = examined.damaged.into_iter();
+    let mut findings: Vec<_> = damaged
+        .map(|(path, why)| finding(path, Severity::Note, format!("{why}; an older one is used")))
+        .collect();
+    if let Some(why) = examined.fatal {
+        let causes = std::iter::successors(Some(&why as &dyn std::error::Error), |e| e.source());
+        let why: Vec<_> = causes.map(ToString::to_string).collect();
+        let what = format!("no broker starts on this metadata: {}", why.join(": "));
+        findings.push(finding("ottla-metadata".to_owned(), Severity::Damage, what));
+    }
+    Ok(findings)
+}
+
 /// Exit 8 for everything that a start alone does not mend.
 fn judge(sum: &Sum) -> Outcome {
     let verdict = sum.worst.map_or("sound", Severity::name);
@@ -92,6 +131,11 @@ fn judge(sum: &Sum) -> Outcome {
             let what = "indexes, snapshots or checkpoints do not agree with the log";
             Err(Fault::new("E1504", Exit::Unhealthy, what)
                 .hint("no record is lost; `ottla storage repair DIR` rebuilds them"))
+        }
+        Some(Severity::Damage) if sum.no_start => {
+            let what = "the cluster's metadata is damaged";
+            Err(Fault::new("E1510", Exit::Unhealthy, what)
+                .hint("the partitions are checked as well; put a copy of ottla-metadata back"))
         }
         Some(Severity::Damage) => {
             let what = "records are damaged or missing";

@@ -1,6 +1,6 @@
 //! A cluster of one: leads at once, keeps what it acknowledged, refuses what is not its own.
 
-use ottla_storage::disk::memory::{InjectedError, Injection, Operation};
+use ottla_storage::disk::memory::{Crash, InjectedError, Injection, Operation};
 use ottla_storage::disk::{Disk, read_file};
 
 use super::*;
@@ -238,7 +238,7 @@ fn a_failed_sync_stops_the_controller_and_nothing_of_it_is_announced() {
     let ticket = alone.controller.submit(create("lost"), 1);
     let failed = alone.controller.poll(base_time());
     assert!(
-        matches!(failed, Err(ControllerError::Io { .. })),
+        matches!(failed, Err(ControllerError::Sync(_))),
         "{failed:?}"
     );
     assert_eq!(alone.controller.image(), image);
@@ -255,17 +255,92 @@ fn a_failed_sync_stops_the_controller_and_nothing_of_it_is_announced() {
     assert!(waiting.iter().any(answered), "{waiting:?}");
 }
 
+/// How a disk begins to take nothing, and what ends it.
+type Trouble = (fn(&MemoryDisk), fn(&MemoryDisk));
+
 #[test]
-fn a_full_disk_stops_the_controller_and_space_brings_it_back() {
+fn changes_wait_for_a_disk_that_takes_nothing_and_are_carried_out_when_it_does() {
+    let full: Trouble = (
+        |disk| disk.set_capacity_bytes(Some(0)),
+        |disk| disk.set_capacity_bytes(None),
+    );
+    let read_only: Trouble = (
+        |disk| disk.set_read_only(true),
+        |disk| disk.set_read_only(false),
+    );
+    let scarce: Trouble = (
+        |disk| {
+            let error = InjectedError::TooManyOpenFiles;
+            disk.inject(Injection::once(Operation::Sync, error).on("log/"));
+        },
+        |_| {},
+    );
+    for (begin, end) in [full, read_only, scarce] {
+        let disk = MemoryDisk::new();
+        let mut alone = Alone::open(&disk, 1).unwrap();
+        alone.register(1).unwrap();
+        alone.create("kept").unwrap();
+        let image = alone.controller.image();
+        begin(&disk);
+        let first = alone.controller.submit(create("first"), 1);
+        assert!(alone.controller.poll(base_time()).unwrap().is_empty());
+        let second = alone.controller.submit(create("second"), 2);
+        assert!(alone.controller.poll(at_ms(999)).unwrap().is_empty());
+        assert_eq!(alone.controller.image(), image, "nothing is announced");
+        assert!(alone.controller.is_leader());
+        assert_eq!(alone.controller.next_tick(), at_ms(1_000));
+        end(&disk);
+        let events = alone.controller.poll(at_ms(1_000)).unwrap();
+        let answered = events.iter().filter_map(|event| match event {
+            Event::Reply {
+                ticket,
+                reply: CommandReply::TopicsCreated(created),
+            } => created[0].1.is_ok().then_some(*ticket),
+            _ => None,
+        });
+        assert_eq!(answered.collect::<Vec<_>>(), [first, second], "{events:?}");
+        disk.crash(Crash::PowerLossOfAllUnsynced);
+        let alone = Alone::open(&disk, 1).unwrap();
+        let topics = &alone.controller.image().topics;
+        for name in ["kept", "first", "second"] {
+            assert!(topics.by_name(name).is_some(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_controller_does_not_start_on_a_disk_that_takes_nothing() {
+    let disk = MemoryDisk::new();
+    Alone::open(&disk, 1).unwrap().register(1).unwrap();
+    disk.set_read_only(true);
+    let error = Alone::open(&disk, 1).map(|_| ()).unwrap_err();
+    assert!(error.is_of_a_read_only_disk(), "{error:?}");
+    disk.set_read_only(false);
+    disk.set_capacity_bytes(Some(0));
+    assert!(Alone::open(&disk, 1).is_err());
+}
+
+#[test]
+fn a_snapshot_waits_for_room_and_holds_nothing_up() {
     let disk = MemoryDisk::new();
     let mut alone = Alone::open(&disk, 1).unwrap();
     alone.register(1).unwrap();
-    alone.create("kept").unwrap();
-    disk.inject(Injection::always(Operation::Write, InjectedError::NoSpace));
-    assert!(alone.create("lost").is_err());
-    disk.crash(ottla_storage::disk::memory::Crash::Process);
+    let before = state::list_snapshots(&disk).unwrap();
+    let full = Injection::always(Operation::Create, InjectedError::NoSpace);
+    disk.inject(full.on("snapshot"));
+    for n in 0..20 {
+        alone.create(&format!("topic-{n}")).unwrap();
+    }
+    assert_eq!(state::list_snapshots(&disk).unwrap(), before);
+    disk.clear_injections();
+    alone.controller.poll(at_ms(2_000)).unwrap();
+    let after = state::list_snapshots(&disk).unwrap();
+    assert!(after.last() > before.last(), "{after:?}");
+    let image = alone.controller.image();
+    assert_eq!(image.topics.len(), 20);
+    drop(alone);
     let alone = Alone::open(&disk, 1).unwrap();
-    assert!(alone.controller.image().topics.by_name("kept").is_some());
+    assert_eq!(diff(&image, &alone.controller.image()), []);
 }
 
 #[test]
@@ -372,6 +447,35 @@ fn damage_that_would_lose_acknowledged_changes_is_an_error_not_a_start() {
     disk.corrupt(segment, 70, &[!bytes[70]]).unwrap();
     let refused = refused(&disk);
     assert!(refused.contains("committed are missing"), "{refused}");
+}
+
+#[test]
+fn what_a_start_would_find_is_told_without_a_change() {
+    assert!(examine(&MemoryDisk::new()).unwrap().is_none());
+    let disk = MemoryDisk::new();
+    let mut alone = Alone::open(&disk, 1).unwrap();
+    alone.register(1).unwrap();
+    (0..20).for_each(|i| drop(alone.create(&format!("topic-{i}")).unwrap()));
+    drop(alone);
+    let sound = examine(&disk).unwrap().unwrap();
+    assert!(sound.snapshots > 1 && sound.entries > 3 && sound.bytes > 1_000);
+    assert!(
+        sound.damaged.is_empty() && sound.fatal.is_none(),
+        "{sound:?}"
+    );
+    // An older snapshot does it, too.
+    let newest = *state::list_snapshots(&disk).unwrap().last().unwrap();
+    let path = format!("ottla-metadata/{newest:020}.snapshot");
+    disk.corrupt(&path, 30, &[0xff, 0xff]).unwrap();
+    let found = examine(&disk).unwrap().unwrap();
+    assert!(found.fatal.is_none() && found.damaged.len() == 1);
+    assert_eq!(found.damaged[0].0, path);
+    assert!(disk.exists(&path).unwrap(), "nothing is put aside");
+    disk.corrupt("ottla-metadata/hard-state", 6, &[0xff])
+        .unwrap();
+    let found = examine(&disk).unwrap().unwrap();
+    let fatal = found.fatal.unwrap().to_string();
+    assert!(fatal.contains("hard-state is damaged"), "{fatal}");
 }
 
 #[test]
