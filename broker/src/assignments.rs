@@ -24,7 +24,8 @@ use rand::Rng;
 use uuid::Uuid;
 
 use crate::broker::Broker;
-use crate::config::{self, Compression, TimestampType, TopicConfig};
+use crate::config::{self, Compression, Durability, TimestampType, TopicConfig};
+use crate::coordinators::OFFSETS_TOPIC;
 use crate::flusher::Job;
 use crate::log_dirs::{LogDir, Seat};
 use crate::log_starts;
@@ -276,14 +277,19 @@ fn configured(broker: &Broker, image: &MetadataImage, name: &Arc<str>) -> Config
     }
 }
 
-/// What a topic is configured to do, all layers considered.
+/// What a topic is configured to do, all layers considered. The offsets of groups are always of
+/// class `commit`: a consumer that was told that its offset is committed counts on it.
 pub fn topic_config(broker: &Broker, image: &MetadataImage, topic: &Arc<str>) -> TopicConfig {
-    TopicConfig::effective(
+    let mut config = TopicConfig::effective(
         image.configs.of(&ConfigResource::Topic(Arc::clone(topic))),
         image.configs.of(&ConfigResource::Broker(broker.node_id)),
         image.configs.of(&ConfigResource::BrokerDefault),
         &broker.config,
-    )
+    );
+    if **topic == *OFFSETS_TOPIC {
+        config.durability = Durability::Commit;
+    }
+    config
 }
 
 /// A segment of a compacted topic is sealed before its records have waited too long.

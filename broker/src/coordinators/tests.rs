@@ -22,6 +22,7 @@ use ottla_protocol::messages::*;
 use uuid::Uuid;
 
 use super::{Coordinators, OFFSETS_TOPIC};
+use crate::reply::Reply;
 
 mod consumer;
 use crate::handlers::testing::TestBroker;
@@ -381,6 +382,28 @@ fn what_cannot_be_made_durable_is_not_acknowledged() {
         }
     }
     assert_eq!(committed(&broker, commit(&text(""), -1, "orders", 5)), 16);
+}
+
+/// Whatever class all topics have, and whatever somebody sets on this one.
+#[test]
+fn a_committed_offset_is_on_the_disk_whatever_class_is_configured() {
+    let classes = [&[("ottla.durability", "memory")][..], &[]];
+    for all in classes {
+        let broker = TestBroker::with_config(&[NOW, all].concat());
+        broker.create_topic("orders", 2);
+        broker.call(3, FindCoordinatorRequest::default().with_key(text("g")));
+        broker.set_config(2, super::OFFSETS_TOPIC, "ottla.durability", "interval");
+        let commit = commit(&text(""), -1, "orders", 5);
+        let Reply::Parked(mut parked) = broker.begin(9, &commit) else {
+            panic!("answered before it was on the disk");
+        };
+        assert!(!parked.waiter().fired());
+        while broker.broker.flush.run_one() {}
+        let told = broker
+            .resume::<OffsetCommitRequest>(9, &mut *parked)
+            .unwrap();
+        assert_eq!(told.topics[0].partitions[0].error_code, 0);
+    }
 }
 
 #[test]
