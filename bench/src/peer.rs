@@ -5,7 +5,8 @@ use crate::wire::Client;
 use anyhow::{Context as _, Result, bail, ensure};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,10 +43,12 @@ pub struct Places {
 pub struct Peer {
     pub kind: Kind,
     pub bootstrap: String,
-    /// From the start of the process to its first answer.
+    /// From the start of the process until it serves everything.
     pub ready: Duration,
     child: Child,
     port: u16,
+    /// Of its HTTP, or of Kafka's controller.
+    second_port: u16,
     folder: TempDir,
     places: Places,
     /// Settings of the broker besides what it needs.
@@ -68,7 +71,7 @@ fn free_port() -> Result<u16> {
 }
 
 impl Peer {
-    /// Starts a broker on an empty folder and waits for its first answer.
+    /// Starts a broker on an empty folder and waits until it serves.
     pub fn start(kind: Kind, places: &Places) -> Result<Peer> {
         Peer::start_with(kind, places, &[])
     }
@@ -78,19 +81,21 @@ impl Peer {
         let settings: Vec<String> = settings.iter().map(|line| (*line).to_owned()).collect();
         fs::create_dir_all(&places.data)?;
         let folder = TempDir::with_prefix_in("bench-", &places.data)?;
-        let port = free_port()?;
+        let (port, second_port) = (free_port()?, free_port()?);
         if kind == Kind::ApacheKafka {
             // Formatting is a step of its own there, and not part of the start.
             fs::create_dir_all(folder.path())?;
         }
         let started = Instant::now();
-        let child = spawn(kind, places, (folder.path(), port), &settings)?;
+        let ports = (port, second_port);
+        let child = spawn(kind, places, (folder.path(), ports), &settings)?;
         let mut peer = Peer {
             kind,
             bootstrap: format!("127.0.0.1:{port}"),
             ready: Duration::ZERO,
             child,
             port,
+            second_port,
             folder,
             places: places.clone(),
             settings,
@@ -106,7 +111,7 @@ impl Peer {
         self.child = spawn(
             self.kind,
             &self.places,
-            (self.folder.path(), self.port),
+            (self.folder.path(), (self.port, self.second_port)),
             &self.settings,
         )?;
         self.ready = self.wait_until_ready(started)?;
@@ -117,7 +122,7 @@ impl Peer {
         let deadline = started + Duration::from_secs(300);
         loop {
             let answered = Client::connect(&self.bootstrap).and_then(|mut c| c.api_versions());
-            if answered.is_ok() {
+            if answered.is_ok() && self.serves_everything() {
                 return Ok(started.elapsed());
             }
             if let Some(status) = self.child.try_wait()? {
@@ -130,6 +135,21 @@ impl Peer {
             ensure!(Instant::now() < deadline, "not ready:\n{}", self.log_tail());
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Ottla answers clients before all its logs are open, Kafka only then.
+    fn serves_everything(&self) -> bool {
+        if self.kind == Kind::ApacheKafka {
+            return true;
+        }
+        let ask = || -> Result<bool> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.second_port))?;
+            stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
+            let mut status = [0; 12];
+            stream.read_exact(&mut status)?;
+            Ok(status.ends_with(b" 200"))
+        };
+        ask().unwrap_or(false)
     }
 
     pub fn pid(&self) -> u32 {
@@ -201,7 +221,7 @@ impl Drop for Peer {
 fn spawn(
     kind: Kind,
     places: &Places,
-    (folder, port): (&Path, u16),
+    (folder, (port, second_port)): (&Path, (u16, u16)),
     settings: &[String],
 ) -> Result<Child> {
     let log = File::options()
@@ -213,8 +233,7 @@ fn spawn(
             let config = folder.join("server.properties");
             let text = format!(
                 "node.id=1\nlisteners=PLAINTEXT://127.0.0.1:{port}\n\
-                 ottla.http.listeners=http://127.0.0.1:{}\nlog.dirs={}\n{}\n",
-                free_port()?,
+                 ottla.http.listeners=http://127.0.0.1:{second_port}\nlog.dirs={}\n{}\n",
                 folder.join("data").display(),
                 settings.join("\n"),
             );
@@ -228,7 +247,7 @@ fn spawn(
             command
                 .arg(folder)
                 .arg(port.to_string())
-                .arg(free_port()?.to_string())
+                .arg(second_port.to_string())
                 .args(settings);
             command
         }

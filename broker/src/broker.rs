@@ -4,7 +4,7 @@
 //! It knows no tokio, no files and no clocks; whoever builds it hands in the seams. The tokio
 //! glue (`start.rs`, `net/`) and the simulator build the same core.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -59,6 +59,8 @@ pub struct Broker {
     pub clock: Arc<dyn Clock>,
     pub metadata: MetadataCache,
     pub partitions: PartitionMap,
+    /// A start is under way: `partitions` does not have all of them yet.
+    pub opening: AtomicBool,
     pub controller: Arc<dyn ControllerHandle>,
     pub sessions: FetchSessions,
     pub flush: FlushQueue,
@@ -186,6 +188,7 @@ impl Broker {
             live: ArcSwap::from(live),
             metadata: MetadataCache::new(seams.image),
             partitions: PartitionMap::default(),
+            opening: AtomicBool::new(false),
             controller: seams.controller,
             sessions: FetchSessions::new(config.fetch_session_cache_slots),
             cold_reads: ColdReads::new(flush.lines()),

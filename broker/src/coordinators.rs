@@ -94,6 +94,8 @@ pub struct Coordinators {
     shards: RwLock<BTreeMap<i32, Arc<Shard>>>,
     /// Partitions of the topic; 0 while it does not exist.
     partitions: AtomicI32,
+    /// A start is under way: coordinators that are missing may be loaded yet.
+    loading: AtomicBool,
     tokens: AtomicU64,
     /// The deadline somebody is waiting for, in milliseconds; `i64::MAX`: none.
     alarm_ms: Mutex<i64>,
@@ -108,6 +110,7 @@ impl Coordinators {
         Coordinators {
             shards: RwLock::default(),
             partitions: AtomicI32::new(0),
+            loading: AtomicBool::new(false),
             tokens: AtomicU64::new(0),
             alarm_ms: Mutex::new(i64::MAX),
             on_alarm: OnceLock::new(),
@@ -201,6 +204,16 @@ impl Coordinators {
         self.partitions.load(Ordering::Acquire) > 0
     }
 
+    /// A start begins to load coordinators, or has loaded all of them.
+    pub fn set_loading(&self, loading: bool) {
+        self.loading.store(loading, Ordering::Release);
+    }
+
+    /// Some coordinators may still be missing.
+    pub fn are_loading(&self) -> bool {
+        self.loading.load(Ordering::Acquire)
+    }
+
     /// The coordinator of a group; NOT_COORDINATOR when it is not here.
     pub fn of(&self, group: &str) -> Result<Arc<Shard>, ErrorCode> {
         let partitions = self.partitions.load(Ordering::Acquire);
@@ -208,8 +221,13 @@ impl Coordinators {
             return Err(ErrorCode::NOT_COORDINATOR);
         }
         let index = partition_of(group, partitions);
+        // Asked before the look: what was loaded since is found.
+        let missing = match self.are_loading() {
+            true => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            false => ErrorCode::NOT_COORDINATOR,
+        };
         let shard = self.shards.read().get(&index).cloned();
-        let shard = shard.ok_or(ErrorCode::NOT_COORDINATOR)?;
+        let shard = shard.ok_or(missing)?;
         match shard.answers() {
             true => Ok(shard),
             false => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),

@@ -173,6 +173,11 @@ impl Housekeeper {
     }
 }
 
+/// A first look at the disks, before anybody is served.
+pub fn look_first(broker: &Broker) {
+    look_at_disks(broker, &Scope::All);
+}
+
 /// Looks at the room of every directory and says what has changed; true when one is short of room
 /// that was not.
 fn look_at_disks(broker: &Broker, scope: &Scope) -> bool {

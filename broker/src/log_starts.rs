@@ -6,8 +6,9 @@
 //! Whoever writes holds the lock from the look at the partitions to the end of the write, so an
 //! older look never replaces a newer file. The file names topics, not their ids: a new partition
 //! takes out what an earlier one of its name left there before it takes records. What an offline
-//! partition had in the file stays.
+//! partition had in the file stays, and so does, while a start is under way, what others had.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -73,7 +74,10 @@ pub enum NotWritten {
 /// Brings a directory's file up to date.
 pub fn write(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), CheckpointError> {
     let mut written = dir.log_starts.lock();
-    let mut now = PartitionOffsets::new();
+    let mut now = match broker.opening.load(Ordering::Acquire) {
+        true => written.clone(),
+        false => PartitionOffsets::new(),
+    };
     for partition in broker.partitions.all() {
         if !partition.is_in(dir) && partition.future_in(dir).is_none() {
             continue;
@@ -83,9 +87,10 @@ pub fn write(broker: &Broker, dir: &Arc<LogDir>) -> Result<(), CheckpointError> 
             Some(marks) => marks.log_start_offset,
             None => written.get(&name).copied().unwrap_or(Offset::ZERO),
         };
-        if start > Offset::ZERO {
-            now.insert(name, start);
-        }
+        match start > Offset::ZERO {
+            true => now.insert(name, start),
+            false => now.remove(&name),
+        };
     }
     replace(dir, &mut written, now)
 }

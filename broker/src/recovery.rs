@@ -2,8 +2,13 @@
 //! partition in any number of threads, and what lies around that belongs to nobody.
 //!
 //! One [`Recovery`] is made from the image that the registration left behind. Threads call
-//! `open_next` until it says false; `finish` makes the result visible. After a clean shutdown that
-//! reads next to nothing; after a crash each log checks what is above its recovery point.
+//! `open_next` until it says false; what is open is served from the next `publish` on, and the last
+//! is `finish`. After a clean shutdown that reads next to nothing; after a crash each log checks
+//! what is above its recovery point. The logs of groups come first, and their coordinators are
+//! loaded by the thread that opened them.
+//!
+//! Until the end nothing in the metadata may change that concerns partitions: whoever drives the
+//! controller holds that back (`Mailbox::hold`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,6 +28,7 @@ use parking_lot::Mutex;
 use crate::assignments;
 use crate::broker::Broker;
 use crate::config::TopicConfig;
+use crate::coordinators::OFFSETS_TOPIC;
 use crate::failures;
 use crate::flusher::Job;
 use crate::http::Readiness;
@@ -96,8 +102,10 @@ pub struct Recovery {
     /// One queue for each directory, so that all of them are busy.
     tasks: Mutex<Vec<VecDeque<Task>>>,
     next_queue: AtomicUsize,
-    opened: Mutex<BTreeMap<(TopicId, i32), Arc<Partition>>>,
-    topics: Vec<Arc<TopicImage>>,
+    /// And not served yet.
+    opened: Mutex<Vec<Arc<Partition>>>,
+    /// Held while some of them begin to be served.
+    publishing: Mutex<()>,
     /// Moves to begin anew, and where to.
     moves: Vec<(TopicPartition, usize)>,
     readiness: Arc<Readiness>,
@@ -141,6 +149,9 @@ impl Recovery {
         settle_twins(broker, &mut found);
         let topics = hosted_topics(broker, image);
         let tasks = tasks(broker, image, &topics, &found);
+        broker.opening.store(true, Ordering::Release);
+        broker.coordinators.set_loading(true);
+        topics.iter().for_each(|topic| host_nothing(broker, topic));
         readiness.logs_to_recover(tasks.iter().map(VecDeque::len).sum::<usize>() as u64);
         Ok(Recovery {
             broker: Arc::clone(broker),
@@ -148,8 +159,8 @@ impl Recovery {
             checkpoints,
             tasks: Mutex::new(tasks),
             next_queue: AtomicUsize::new(0),
-            opened: Mutex::new(BTreeMap::new()),
-            topics,
+            opened: Mutex::default(),
+            publishing: Mutex::default(),
             moves,
             readiness,
         })
@@ -185,10 +196,54 @@ impl Recovery {
         }
         let placed = (log, seat);
         let partition = assignments::partition(&self.broker, name, placed, epoch, &task.config);
-        self.opened
-            .lock()
-            .insert((task.topic.id, task.index), partition);
+        self.opened.lock().push(Arc::clone(&partition));
+        if *partition.topic == *OFFSETS_TOPIC {
+            self.load_groups(&task.topic, &partition);
+        }
         true
+    }
+
+    /// The groups whose log this is.
+    fn load_groups(&self, topic: &TopicImage, partition: &Arc<Partition>) {
+        let alone = HostedTopic {
+            name: Arc::clone(&topic.name),
+            id: topic.id,
+            partitions: (0i32..)
+                .zip(&topic.partitions)
+                .map(|(index, _)| (index == partition.index).then(|| Arc::clone(partition)))
+                .collect(),
+        };
+        self.broker.coordinators.host(&self.broker, &alone);
+    }
+
+    /// Serves what was opened since the last call; whether there was anything.
+    pub fn publish(&self) -> bool {
+        let _publishing = self.publishing.lock();
+        let mut opened: BTreeMap<TopicId, Vec<Arc<Partition>>> = BTreeMap::new();
+        for partition in std::mem::take(&mut *self.opened.lock()) {
+            opened
+                .entry(partition.topic_id)
+                .or_default()
+                .push(partition);
+        }
+        for (id, new) in &opened {
+            let Some(hosted) = self.broker.partitions.topic_by_id(*id) else {
+                continue;
+            };
+            let mut partitions = hosted.partitions.clone();
+            for partition in new {
+                let index = usize::try_from(partition.index).ok();
+                if let Some(place) = index.and_then(|index| partitions.get_mut(index)) {
+                    *place = Some(Arc::clone(partition));
+                }
+            }
+            self.broker.partitions.insert(Arc::new(HostedTopic {
+                name: Arc::clone(&hosted.name),
+                id: *id,
+                partitions,
+            }));
+        }
+        !opened.is_empty()
     }
 
     /// The directories take turns.
@@ -246,23 +301,16 @@ impl Recovery {
         points.max().unwrap_or(Offset::ZERO)
     }
 
-    /// Makes the opened partitions visible. Every task must be done.
+    /// Every directory was closed in order: nothing has to be checked.
+    pub fn is_clean(&self) -> bool {
+        self.checkpoints.iter().all(|files| files.clean)
+    }
+
+    /// Serves the last of them. Every task must be done.
     pub fn finish(self) {
-        let mut opened = self.opened.into_inner();
-        for topic in self.topics {
-            let partitions = (0i32..)
-                .zip(&topic.partitions)
-                .map(|(index, _)| opened.remove(&(topic.id, index)))
-                .collect();
-            let (name, id) = (Arc::clone(&topic.name), topic.id);
-            let hosted = Arc::new(HostedTopic {
-                name,
-                id,
-                partitions,
-            });
-            self.broker.partitions.insert(Arc::clone(&hosted));
-            self.broker.coordinators.host(&self.broker, &hosted);
-        }
+        self.publish();
+        self.broker.coordinators.set_loading(false);
+        self.broker.opening.store(false, Ordering::Release);
         for (name, number) in self.moves {
             let partition = self.broker.partitions.get(&name.topic, name.partition);
             let to = self.broker.log_dirs.iter().nth(number);
@@ -343,6 +391,17 @@ fn look_at(
     })
 }
 
+/// The topic is known to be here, its partitions are not served yet.
+fn host_nothing(broker: &Broker, topic: &TopicImage) {
+    let hosted = Arc::new(HostedTopic {
+        name: Arc::clone(&topic.name),
+        id: topic.id,
+        partitions: vec![None; topic.partitions.len()],
+    });
+    broker.partitions.insert(Arc::clone(&hosted));
+    broker.coordinators.host(broker, &hosted);
+}
+
 fn hosted_topics(broker: &Broker, image: &MetadataImage) -> Vec<Arc<TopicImage>> {
     let here = |topic: &&Arc<TopicImage>| {
         let mut partitions = topic.partitions.iter();
@@ -396,6 +455,11 @@ fn tasks(
             place: new_place(&broker.log_dirs),
             again: false,
         });
+    }
+    // Clients find their partitions and places with them.
+    for queue in &mut queues {
+        let tasks = queue.make_contiguous();
+        tasks.sort_by_key(|task| *task.topic.name != *OFFSETS_TOPIC);
     }
     queues
 }
@@ -536,3 +600,6 @@ fn belongs(
         Ok(None) | Err(_) => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,12 @@
 //!
 //! Order: listening sockets are bound (a taken port is known first), the directory is locked and
 //! checked, the controller opens its log, the broker registers (which bumps the leader epochs of
-//! its partitions), logs are opened in parallel, and only then connections are accepted. HTTP
-//! answers from the beginning. Stopping goes the other way round and ends with the clean-shutdown
-//! marker. Dropping a [`Running`] without `stop` leaves the directory as a crash would.
+//! its partitions), connections are accepted, and logs are opened in parallel: each partition is
+//! served when its log is open, and until then its requests get NOT_LEADER_OR_FOLLOWER, which
+//! clients repeat. Changes of topics and configurations wait until all are open, and so does
+//! everything that looks after logs. HTTP answers from the beginning. Stopping goes the other way
+//! round and ends with the clean-shutdown marker. Dropping a [`Running`] without `stop` leaves the
+//! directory as a crash would.
 
 mod descriptors;
 mod directories;
@@ -34,7 +37,7 @@ use crate::cleaner::CompactRefused;
 use crate::clock::{Clock, RealClock};
 use crate::config::{Config, Listener, ListenerName, SecurityProtocol};
 use crate::controller_driver::ControllerDriver;
-use crate::housekeeper::{Housekeeper, Scope, StopError};
+use crate::housekeeper::{self, Housekeeper, Scope, StopError};
 use crate::http::{HttpBindError, HttpState, Limits, Phase, Readiness};
 use crate::log_dirs::LogDir;
 use crate::metrics::Metrics;
@@ -48,8 +51,12 @@ use threads::{Crew, LONG};
 
 /// Maps of sealed segments.
 const MAPS_MAX: usize = 32_000;
-/// So few logs are opened and closed without help.
+/// So few logs are opened and closed without help, if there is nothing to check.
 const ALONE_MAX: usize = 8;
+/// How often it is looked whether more logs are open.
+const PUBLISH_STEP: Duration = Duration::from_millis(2);
+/// To serve what is open takes one part in so many of the time.
+const PUBLISH_PART: u32 = 20;
 /// So many threads flush each of several directories, if there are so many at all; as many read
 /// what is cold there.
 const SHARE_MIN: usize = 2;
@@ -174,26 +181,26 @@ impl Broker {
         )?;
         show(&shown, &broker);
         let failed = watch::channel(None);
-        let ended = failed.0.clone();
-        broker.on_end(move |why| {
-            tracing::error!("the broker ends: {why}");
-            ended.send_replace(Some(Arc::new(EndError::LogDirs(why.to_owned()))));
-        });
+        tell_end(&broker, failed.0.clone());
+        let changes = Arc::clone(driver.mailbox());
+        changes.hold();
         let mut crews = Crews::start(&broker, driver, failed.0)?;
-        recover(&broker, &readiness)?;
-        crews.after_recovery(&broker)?;
-        let workers = workers(&broker);
-        let runtime = data_runtime(workers, blocking(&broker)).map_err(StartError::Threads)?;
-        serve_cold_reads(&broker, &runtime);
-        crews.keep_awake(&broker, &runtime)?;
-        let shutdown = watch::Sender::new(false);
+        readiness.enter(Phase::RecoveringLogs);
+        let image = broker.metadata.image();
+        let recovery = Recovery::begin(&broker, &image, Arc::clone(&readiness))?;
+        housekeeper::look_first(&broker);
+        crews.groups(&broker)?;
         let kafka = bound
             .iter()
             .map(|bound| (bound.name.clone(), bound.address))
             .collect();
-        let budget = directories.budget.as_ref();
-        let descriptors = Descriptors::of_process(&config, budget);
+        let runtime = network(&broker, &mut crews)?;
+        let shutdown = watch::Sender::new(false);
+        let descriptors = Descriptors::of_process(&config, directories.budget.as_ref());
         let accepting = listen(&runtime, &broker, bound, (&shutdown, descriptors));
+        recover(&broker, recovery, &readiness);
+        changes.release();
+        crews.after_recovery(&broker)?;
         readiness.enter(Phase::Ready);
         Ok(Running {
             broker,
@@ -290,6 +297,13 @@ impl Drop for Running {
     }
 }
 
+fn tell_end(broker: &Broker, ended: watch::Sender<Option<Arc<EndError>>>) {
+    broker.on_end(move |why| {
+        tracing::error!("the broker ends: {why}");
+        ended.send_replace(Some(Arc::new(EndError::LogDirs(why.to_owned()))));
+    });
+}
+
 fn listen(
     runtime: &Runtime,
     broker: &Arc<Broker>,
@@ -365,19 +379,17 @@ fn show(shown: &HttpState, broker: &Arc<Broker>) {
     });
 }
 
-/// Opens all logs, in as many threads as configured when there are enough to share.
-fn recover(broker: &Arc<Broker>, readiness: &Arc<Readiness>) -> Result<(), StartError> {
-    readiness.enter(Phase::RecoveringLogs);
+/// Opens all logs, in as many threads as configured when there is enough to share, and has each
+/// partition served when its log is open.
+fn recover(broker: &Arc<Broker>, recovery: Recovery, readiness: &Readiness) {
     let began = broker.clock.now();
-    let image = broker.metadata.image();
-    let recovery = Recovery::begin(broker, &image, Arc::clone(readiness))?;
     let partitions = recovery.partitions();
     let threads = broker.config.num_recovery_threads_per_data_dir;
-    let helpers = match threads.saturating_mul(broker.log_dirs.online().count()) {
-        _ if partitions <= ALONE_MAX => 0,
-        threads => threads.saturating_sub(1),
-    };
-    in_parallel(helpers, || while recovery.open_next() {});
+    let threads = threads.saturating_mul(broker.log_dirs.online().count());
+    match partitions <= 1 || (recovery.is_clean() && partitions <= ALONE_MAX) {
+        true => while recovery.open_next() {},
+        false => open_in_parallel(&recovery, threads.clamp(1, partitions), &*broker.clock),
+    }
     recovery.finish();
     let took = broker.clock.now().saturating_duration_since(began);
     tracing::info!(
@@ -386,7 +398,23 @@ fn recover(broker: &Arc<Broker>, readiness: &Arc<Readiness>) -> Result<(), Start
         took_ms = took.as_millis() as u64,
         "opened the logs"
     );
-    Ok(())
+}
+
+/// This thread has served what the others have opened.
+fn open_in_parallel(recovery: &Recovery, threads: usize, clock: &dyn Clock) {
+    #[allow(clippy::disallowed_methods)] // one of the few places that start threads
+    std::thread::scope(|scope| {
+        let open = || while recovery.open_next() {};
+        let opening: Vec<_> = (0..threads).map(|_| scope.spawn(open)).collect();
+        let mut next = clock.now();
+        while !opening.iter().all(|thread| thread.is_finished()) {
+            let now = clock.now();
+            if now >= next && recovery.publish() {
+                next = now + clock.now().saturating_duration_since(now) * PUBLISH_PART;
+            }
+            threads::pause(PUBLISH_STEP, || false);
+        }
+    });
 }
 
 /// Runs `work` on this thread and on so many helpers, until all of them return.
@@ -497,8 +525,7 @@ impl Crews {
         self.images(broker)?;
         self.cleaners(broker)?;
         self.mover(broker)?;
-        self.scrubber(broker)?;
-        self.groups(broker)
+        self.scrubber(broker)
     }
 
     /// Nobody waits for it: it works for the next start.
@@ -789,6 +816,14 @@ fn blocking(broker: &Broker) -> usize {
     let share = io_share(broker);
     broker.cold_reads.bound(share);
     share * broker.flush.lines() + COLD_PARTS_MAX
+}
+
+/// The threads of the network, and what depends on them.
+fn network(broker: &Arc<Broker>, crews: &mut Crews) -> Result<Runtime, StartError> {
+    let runtime = data_runtime(workers(broker), blocking(broker)).map_err(StartError::Threads)?;
+    serve_cold_reads(broker, &runtime);
+    crews.keep_awake(broker, &runtime)?;
+    Ok(runtime)
 }
 
 fn data_runtime(workers: usize, blocking: usize) -> io::Result<Runtime> {

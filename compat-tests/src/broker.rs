@@ -76,6 +76,8 @@ pub struct Settings {
     pub environment: Vec<(String, String)>,
     /// Limits the number of descriptors of the process (`ulimit -n`).
     pub descriptors: Option<u32>,
+    /// A program and its arguments that the process is started by, such as strace.
+    pub starter: Vec<String>,
 }
 
 impl Settings {
@@ -87,6 +89,7 @@ impl Settings {
             properties: Vec::new(),
             environment: Vec::new(),
             descriptors: None,
+            starter: Vec::new(),
         })
     }
 
@@ -134,6 +137,11 @@ impl Settings {
             .open(self.log_path())?;
         let binary = ottla_binary()?;
         let mut command = match self.descriptors {
+            None if !self.starter.is_empty() => {
+                let mut command = Command::new(&self.starter[0]);
+                command.args(&self.starter[1..]).arg(&binary);
+                command
+            }
             Some(limit) => {
                 let mut shell = Command::new("sh");
                 shell
@@ -216,18 +224,32 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Ours, as `settings` say; returns when it answers.
+    /// Ours, as `settings` say; returns when it serves everything.
     pub fn start(settings: Settings) -> Result<Broker> {
+        let mut broker = Broker::begin(settings)?;
+        broker.wait_until_ready()?;
+        Ok(broker)
+    }
+
+    /// The same without waiting for anything.
+    pub fn begin(settings: Settings) -> Result<Broker> {
         let child = settings.spawn()?;
         let bootstrap = format!("127.0.0.1:{}", settings.port);
-        let mut broker = Broker {
+        Ok(Broker {
             settings,
             child: Some(child),
             bootstrap,
             _folder: None,
-        };
-        broker.wait_until_ready()?;
-        Ok(broker)
+        })
+    }
+
+    /// Until all its partitions are served.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        self.wait_until(|broker| {
+            broker
+                .http_get("/ready")
+                .is_ok_and(|(status, _)| status == 200)
+        })
     }
 
     /// Apache Kafka from its jars, in a new temporary folder.
@@ -268,7 +290,7 @@ impl Broker {
             bootstrap,
             _folder: None,
         };
-        broker.wait_until_ready()?;
+        broker.wait_until(|broker| crate::wire::api_versions(&broker.bootstrap).is_ok())?;
         Ok(broker)
     }
 
@@ -284,9 +306,9 @@ impl Broker {
         self.child.is_none()
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    fn wait_until(&mut self, ready: impl Fn(&Broker) -> bool) -> Result<()> {
         let deadline = Instant::now() + START_LIMIT;
-        while crate::wire::api_versions(&self.bootstrap).is_err() {
+        while !ready(self) {
             if let Some(status) = self.exit_status() {
                 bail!("the broker ended ({status}):\n{}", self.settings.log_tail());
             }

@@ -27,6 +27,8 @@ pub fn handle(
     });
     let error: ErrorCode = match heard {
         Ok((_, turned)) => turned.result,
+        // As Kafka: nobody has to do anything but wait.
+        Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS) => ErrorCode::NONE,
         Err(error) => error,
     };
     Reply::Now(HeartbeatResponse::default().with_error_code(error.0))

@@ -21,7 +21,10 @@ pub fn handle(
         types: request.types_filter.iter().map(owned_text).collect(),
     };
     let mut listed = Vec::new();
-    let mut error = ErrorCode::NONE;
+    let mut error = match groups.coordinators.are_loading() {
+        true => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        false => ErrorCode::NONE,
+    };
     for shard in groups.coordinators.all() {
         if !shard.answers() {
             // As Kafka, when it cannot tell all groups: what it can, and an error.

@@ -181,6 +181,17 @@ impl TestBroker {
 
     /// A broker that starts on what is on these disks.
     pub(crate) fn recovered(disks: &[Arc<MemoryDisk>], image: Arc<MetadataImage>) -> TestBroker {
+        let (test, recovery) = TestBroker::starting(disks, image);
+        while recovery.open_next() {}
+        recovery.finish();
+        test
+    }
+
+    /// The same, before any log is open.
+    pub(crate) fn starting(
+        disks: &[Arc<MemoryDisk>],
+        image: Arc<MetadataImage>,
+    ) -> (TestBroker, Recovery) {
         let config = Arc::new(Config::from_pairs([("node.id", "1")]).unwrap());
         let controller = Arc::new(InlineController {
             broker: OnceLock::new(),
@@ -192,10 +203,8 @@ impl TestBroker {
         let broker = core(config, controller.clone(), seams, Arc::clone(&image));
         controller.broker.set(Arc::downgrade(&broker)).unwrap();
         let recovery = Recovery::begin(&broker, &image, Arc::default()).unwrap();
-        while recovery.open_next() {}
-        recovery.finish();
         let now = broker.clock.now();
-        TestBroker {
+        let test = TestBroker {
             broker,
             disk: disks[0].clone(),
             disks: disks.to_vec(),
@@ -203,7 +212,8 @@ impl TestBroker {
             controller,
             signal: ConnectionSignal::new(|| {}),
             now,
-        }
+        };
+        (test, recovery)
     }
 
     pub(crate) fn image(&self) -> Arc<MetadataImage> {
