@@ -45,6 +45,7 @@ pub struct TimeSearch {
     disk: Arc<dyn Disk>,
     dir: Arc<str>,
     interval_bytes: u32,
+    record_limits: RecordLimits,
     stamp: Stamp,
     log_start_offset: Offset,
     by: ByTime,
@@ -124,6 +125,7 @@ impl Log {
             disk: Arc::clone(&self.disk),
             dir: Arc::clone(&self.dir),
             interval_bytes: self.config.index_interval_bytes,
+            record_limits: self.config.record_limits,
             stamp: self.stamp(),
             log_start_offset: self.log_start_offset,
             by,
@@ -233,12 +235,53 @@ impl TimeSearch {
             if found.header.max_timestamp < timestamp || below {
                 continue;
             }
-            let record = search_batch(&**file, &found, timestamp, self.log_start_offset);
+            let record = self.search_batch(&**file, &found, timestamp);
             let record = record.map_err(|error| LogError::io(segment.path(&self.dir), error))?;
             if record.is_some() {
                 return Ok(record);
             }
         }
+    }
+
+    /// The first record of a batch at or after a time and the log start.
+    fn search_batch(
+        &self,
+        file: &dyn DiskFile,
+        found: &Found,
+        timestamp: i64,
+    ) -> std::io::Result<Option<TimestampOffset>> {
+        let from = self.log_start_offset;
+        let header = &found.header;
+        let leader_epoch = header.leader_epoch;
+        let whole_batch = TimestampOffset {
+            offset: header.base_offset.max(from),
+            timestamp: header.max_timestamp,
+            leader_epoch,
+        };
+        if header.timestamp_type() == TimestampType::LogAppendTime {
+            return Ok(Some(whole_batch));
+        }
+        let bytes = read_exact_at(file, found.position..found.end())?;
+        let records = RecordBatchView::parse(&bytes)
+            .ok()
+            .and_then(|view| Records::open(view, self.record_limits).ok());
+        let Some(mut records) = records else {
+            return Ok(Some(whole_batch));
+        };
+        while let Some(record) = records.next_ref() {
+            let Ok(record) = record else {
+                return Ok(Some(whole_batch));
+            };
+            if record.timestamp >= timestamp && record.offset >= from {
+                let (offset, timestamp) = (record.offset, record.timestamp);
+                return Ok(Some(TimestampOffset {
+                    offset,
+                    timestamp,
+                    leader_epoch,
+                }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -251,44 +294,4 @@ impl std::fmt::Debug for TimeSearch {
             self.by
         )
     }
-}
-
-/// The first record of a batch at or after a time and an offset.
-fn search_batch(
-    file: &dyn DiskFile,
-    found: &Found,
-    timestamp: i64,
-    from: Offset,
-) -> std::io::Result<Option<TimestampOffset>> {
-    let header = &found.header;
-    let leader_epoch = header.leader_epoch;
-    let whole_batch = TimestampOffset {
-        offset: header.base_offset.max(from),
-        timestamp: header.max_timestamp,
-        leader_epoch,
-    };
-    if header.timestamp_type() == TimestampType::LogAppendTime {
-        return Ok(Some(whole_batch));
-    }
-    let bytes = read_exact_at(file, found.position..found.end())?;
-    let records = RecordBatchView::parse(&bytes)
-        .ok()
-        .and_then(|view| Records::open(view, RecordLimits::default()).ok());
-    let Some(mut records) = records else {
-        return Ok(Some(whole_batch));
-    };
-    while let Some(record) = records.next_ref() {
-        let Ok(record) = record else {
-            return Ok(Some(whole_batch));
-        };
-        if record.timestamp >= timestamp && record.offset >= from {
-            let (offset, timestamp) = (record.offset, record.timestamp);
-            return Ok(Some(TimestampOffset {
-                offset,
-                timestamp,
-                leader_epoch,
-            }));
-        }
-    }
-    Ok(None)
 }

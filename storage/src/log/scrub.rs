@@ -150,8 +150,17 @@ impl ScrubWork {
     }
 
     /// Reads and checks every batch. Blocks on the disk; `pace` is told of bytes before they are
-    /// read and says whether to go on.
+    /// read and says whether to go on. What the disk cannot read is an error that names its place.
     pub fn run(&self, pace: &mut dyn FnMut(u64) -> bool) -> io::Result<Scrubbed> {
+        let mut at = 0;
+        self.walk(pace, &mut at).map_err(|error| {
+            let text = format!("{} cannot be read from {at} on: {error}", self.path);
+            io::Error::new(error.kind(), text)
+        })
+    }
+
+    /// `at`: the batch that is being read.
+    fn walk(&self, pace: &mut dyn FnMut(u64) -> bool, at: &mut u64) -> io::Result<Scrubbed> {
         let mut buffer = vec![0; WALK_BYTES];
         let size = self.size_bytes();
         let mut scan = Scan::new(&*self.file, 0, size, self.base_offset, &mut buffer);
@@ -166,6 +175,7 @@ impl ScrubWork {
                 }
             }
             let expected = scan.expected;
+            *at = scan.position;
             let (position, fault) = match scan.next() {
                 Ok(None) => break,
                 Ok(Some(batch)) => match scan.crc_is_valid(&batch)? {

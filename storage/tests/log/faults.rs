@@ -96,6 +96,30 @@ fn a_failed_write_leaves_the_log_as_it_was() {
     }
 }
 
+/// It may be readable again: an end that is cut off is not.
+#[test]
+fn what_cannot_be_read_at_a_start_is_an_error_and_nothing_is_cut() {
+    let mut world = World::new(12);
+    for _ in 0..30 {
+        world.append().unwrap();
+    }
+    let end = world.model.end();
+    world.crash(Crash::Process);
+    let unreadable = Injection::once(Operation::Read, InjectedError::Io);
+    world.disk.inject(unreadable.on(".log"));
+    let opened = Log::open(
+        Arc::new(world.disk.clone()),
+        DIR,
+        world.config.clone(),
+        world.saved,
+        0,
+    );
+    let error = opened.map(|_| ()).expect_err("a sector cannot be read");
+    assert!(error.to_string().contains(".log"), "{error}");
+    world.reopen("now it can be read");
+    assert_eq!(world.model.end(), end);
+}
+
 #[test]
 fn a_failed_sync_poisons_the_log_for_good() {
     for seed in 0..50 {

@@ -74,6 +74,8 @@ pub(crate) struct Rewrite<'a> {
     pub(crate) transactions: &'a mut PassedTransactions,
     pub(crate) now_ms: i64,
     pub(crate) delete_retention_ms: i64,
+    /// How far a batch may expand: what was accepted can be read again.
+    pub(crate) record_limits: RecordLimits,
     pub(crate) counts: &'a mut Counts,
     /// Index entries of the markers that stay.
     pub(crate) aborted: &'a mut Vec<AbortedTransaction>,
@@ -151,7 +153,7 @@ impl Rewrite<'_> {
     /// Looks at every record; then decides.
     fn filter(&mut self, view: RecordBatchView<'_>, needed: bool) -> Result<Decision, RecordError> {
         let header = view.header();
-        let mut records = Records::open(view, RecordLimits::default())?;
+        let mut records = Records::open(view, self.record_limits)?;
         let mut keep = Vec::with_capacity(header.record_count.clamp(0, 1 << 16) as usize);
         let (mut keyless, mut tombstones) = (0, false);
         while let Some(record) = records.next_ref() {
@@ -203,7 +205,7 @@ impl Rewrite<'_> {
         if set_horizon {
             builder = builder.delete_horizon(horizon);
         }
-        let mut records = Records::open(view, RecordLimits::default())?;
+        let mut records = Records::open(view, self.record_limits)?;
         let mut keep = keep.iter();
         while let Some(record) = records.next_ref() {
             let record = record?;

@@ -81,6 +81,7 @@ pub(super) struct Compaction {
     segment_size_bytes: u32,
     segment_index_bytes: u32,
     index_interval_bytes: u32,
+    record_limits: RecordLimits,
     sources: Vec<Source>,
     /// Segments behind: markers of transactions that began in the sources.
     later: Vec<Source>,
@@ -145,6 +146,7 @@ impl Log {
             segment_size_bytes: self.config.segment_size_bytes,
             segment_index_bytes: self.config.segment_index_bytes,
             index_interval_bytes: self.config.index_interval_bytes,
+            record_limits: self.config.record_limits,
             sources: all,
             later,
             first_dirty: cleanable.first_dirty,
@@ -261,7 +263,7 @@ impl Compaction {
     /// The keys of a batch, all or none.
     fn keys_of(&self, view: RecordBatchView<'_>) -> Result<Vec<(KeyHash, Offset)>, RecordError> {
         let mut keys = Vec::new();
-        let mut records = Records::open(view, RecordLimits::default())?;
+        let mut records = Records::open(view, self.record_limits)?;
         while let Some(record) = records.next_ref() {
             let record = record?;
             if let Some(key) = record.key()
@@ -413,6 +415,7 @@ impl Compaction {
                 transactions: &mut self.transactions,
                 now_ms: self.limits.now_ms,
                 delete_retention_ms: self.limits.delete_retention_ms,
+                record_limits: self.record_limits,
                 counts,
                 aborted,
             };

@@ -6,6 +6,7 @@ use ottla_protocol::types::TopicId;
 use uuid::Uuid;
 
 use super::*;
+use crate::disk::memory::{InjectedError, Injection, Operation};
 use crate::disk::{Disk, MemoryDisk};
 use crate::log::error::ReadError;
 use crate::log::tests::{batch, batches_of, client};
@@ -164,4 +165,18 @@ fn what_recovery_left_in_place_is_known_from_the_start() {
     let (before, error) = read_from(&log, Offset(base));
     assert!(before.len() == 1 && error.is_some());
     assert!(read_from(&log, Offset(base + 4)).1.is_none());
+}
+
+#[test]
+fn what_the_disk_cannot_read_is_named_with_its_file_and_its_place() {
+    let (disk, mut log) = written();
+    log.release_caches();
+    let work = log.scrub_work(Offset::ZERO).unwrap().unwrap();
+    let error = Injection::once(Operation::Read, InjectedError::Io);
+    disk.inject(error.on("t-0/00000000000000000000.log"));
+    let error = work.run(&mut |_| true).unwrap_err().to_string();
+    assert!(
+        error.starts_with("t-0/00000000000000000000.log cannot be read from 0 on"),
+        "{error}"
+    );
 }

@@ -1,6 +1,7 @@
 //! The rules one by one: damage, tombstones, lags, stops.
 
-use ottla_protocol::batch::{BatchBuilder, BatchHeader, RecordBatch, RecordBatchView};
+use ottla_protocol::batch::{BatchBuilder, BatchHeader, Compression, RecordBatch, RecordBatchView};
+use ottla_protocol::record::RecordLimits;
 use ottla_protocol::types::Offset;
 use ottla_storage::disk::Disk;
 use ottla_storage::log::Origin;
@@ -58,6 +59,89 @@ fn a_batch_whose_records_cannot_be_read_is_copied_and_supersedes_nothing() {
         (second.base_offset().0, second.header().record_count),
         (1, 2)
     );
+}
+
+/// Four records in one batch, compressed as no other encoder would: a copy can be told from a
+/// batch that was written anew.
+fn peculiar(keys: [&[u8]; 4]) -> RecordBatch {
+    let mut builder = BatchBuilder::new().compression(Compression::Gzip);
+    for key in keys {
+        builder.append(1, Some(key), Some(&[7; 200]), &[]);
+    }
+    let mut bytes = builder.build().unwrap().bytes().to_vec();
+    // A time in gzip's header, which nobody reads.
+    bytes[61 + 4..61 + 8].copy_from_slice(&[1, 2, 3, 4]);
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    RecordBatch::from_bytes(bytes[..].into()).unwrap()
+}
+
+/// As it lies in the file.
+fn bytes_of_first_batch(world: &World) -> Vec<u8> {
+    let bytes = world.with(|log| read_all(log));
+    let first = RecordBatchView::parse(&bytes).unwrap();
+    bytes[..first.size_bytes()].to_vec()
+}
+
+#[test]
+fn a_batch_whose_records_all_survive_is_copied_byte_for_byte() {
+    let mut world = World::new(3);
+    let seal = |world: &mut World| {
+        let now_ms = world.now_ms;
+        world.with(|log| log.seal_active_segment(now_ms)).unwrap();
+        assert!(world.checkpoint());
+    };
+    world.push(peculiar([b"a", b"b", b"c", b"d"]), Origin::Coordinator);
+    seal(&mut world);
+    let before = bytes_of_first_batch(&world);
+    // Something else in the log is superseded, so that its segment is written anew.
+    let mut others = BatchBuilder::new();
+    others.append(1, Some(b"x"), Some(b"old"), &[]);
+    world.push(others.build().unwrap(), Origin::Coordinator);
+    world.push(others.build().unwrap(), Origin::Coordinator);
+    seal(&mut world);
+    let stats = world.compact().unwrap();
+    assert_eq!((stats.records_read, stats.records_kept), (6, 5));
+    assert_eq!(bytes_of_first_batch(&world), before, "not encoded again");
+    // One of its records is superseded: now it is written anew, in its codec.
+    let mut newer = BatchBuilder::new();
+    newer.append(1, Some(b"b"), Some(b"new"), &[]);
+    world.push(newer.build().unwrap(), Origin::Coordinator);
+    seal(&mut world);
+    world.compact().unwrap();
+    let after = bytes_of_first_batch(&world);
+    assert_ne!(after, before);
+    let view = RecordBatchView::parse(&after).unwrap();
+    let header = view.header();
+    assert_eq!((header.record_count, header.last_offset_delta), (3, 3));
+    assert_eq!(header.compression().unwrap(), Compression::Gzip);
+}
+
+#[test]
+fn a_batch_may_expand_as_far_as_the_log_accepts_it() {
+    let limits = |plain_bytes| RecordLimits {
+        plain_bytes,
+        ratio: 1,
+    };
+    let round = |accepted: RecordLimits| {
+        let mut world = World::new(3);
+        world.config.segment_size_bytes = 1 << 20;
+        world.config.record_limits = accepted;
+        let config = world.config.clone();
+        world.with(|log| log.set_config(config.clone()));
+        for _ in 0..2 {
+            let mut builder = BatchBuilder::new().compression(Compression::Gzip);
+            builder.append(1, Some(b"a"), Some(&vec![7; 200_000]), &[]);
+            world.push(builder.build().unwrap(), Origin::Coordinator);
+        }
+        let now_ms = world.now_ms;
+        world.with(|log| log.seal_active_segment(now_ms)).unwrap();
+        assert!(world.checkpoint());
+        let stats = world.compact().unwrap();
+        (stats.unreadable, stats.records_kept)
+    };
+    assert_eq!(round(limits(1_000_000)), (0, 1));
+    assert_eq!(round(limits(100_000)).0, 2);
 }
 
 #[test]
