@@ -78,6 +78,7 @@ fn all_sources(root: &Path) -> String {
         "protocol",
         "storage",
         "coordinator",
+        "controller",
         "broker",
         "sim",
         "compat-tests",

@@ -435,3 +435,68 @@ fn the_told_sizes_are_those_of_the_files() {
     assert_eq!(seen, 3);
     drop(running);
 }
+
+/// How many bytes of a segment are batches: zeros and reserved space come behind them.
+fn batch_bytes(path: &Path) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    let mut rest = &bytes[..];
+    while let Ok(view) = ottla_protocol::RecordBatchView::parse(rest) {
+        rest = &rest[view.size_bytes()..];
+    }
+    assert!(rest.iter().all(|byte| *byte == 0), "{path:?}");
+    (bytes.len() - rest.len()) as u64
+}
+
+/// What Kafka calls the size of a log: its batches, and nothing that lies behind them.
+#[test]
+fn the_told_size_is_that_of_the_batches_to_the_byte_through_rolls_zeros_moves_and_restarts() {
+    let mut world = World::new(&["a", "b"]);
+    world.more.push(("log.segment.bytes", "1048576".to_owned()));
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    client.create_topic("t", 1);
+    // One after another, so that zeros are written ahead.
+    for _ in 0..140 {
+        client.produce("t", 0, &one(&"z".repeat(9_000)));
+    }
+    let told = |client: &mut Client| -> Vec<(PathBuf, i64)> {
+        let response = described(client);
+        let dirs = response.results.iter();
+        let all = dirs.flat_map(|dir| {
+            let topics = dir.topics.iter().flat_map(|topic| &topic.partitions);
+            topics.map(|one| (PathBuf::from(&*dir.log_dir), one.partition_size))
+        });
+        all.collect()
+    };
+    let on_disk = |dir: &Path| {
+        let entries = std::fs::read_dir(dir.join("t-0")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let logs: Vec<_> = paths
+            .filter(|path| path.extension().is_some_and(|end| end == "log"))
+            .collect();
+        let lengths = logs.iter().map(|path| path.metadata().unwrap().len());
+        let batches = logs.iter().map(|path| batch_bytes(path));
+        (logs.len(), lengths.sum::<u64>(), batches.sum::<u64>())
+    };
+    let (a, b) = (world.path("a"), world.path("b"));
+    let (segments, length, batches) = on_disk(&a);
+    assert!(
+        segments >= 2 && length > batches,
+        "{segments} {length} {batches}"
+    );
+    assert_eq!(told(&mut client), [(a.clone(), batches as i64)]);
+    assert_eq!(move_to(&mut client, 0, &b), 0);
+    wait_until_in(&mut client, "b", 0);
+    assert_eq!(on_disk(&b).2, batches, "a copy has the same batches");
+    assert_eq!(told(&mut client), [(b.clone(), batches as i64)]);
+    running.stop().unwrap();
+    assert_eq!(
+        on_disk(&b),
+        (segments, batches, batches),
+        "nothing behind them"
+    );
+    let running = world.start();
+    let mut client = Client::connect(&running);
+    assert_eq!(told(&mut client), [(b, batches as i64)]);
+    drop(running);
+}

@@ -3,8 +3,9 @@
 //! One node of Kafka gets everything that lies on its disk in the end: several segments, every
 //! codec, an idempotent producer, transactions that were committed and aborted, a compacted topic,
 //! deleted records, committed offsets. It is stopped, or killed, `ottla storage adopt` takes its
-//! directory, and our server answers what Kafka answered. The other way round a folder of ours is
-//! put into Kafka's directory.
+//! directory, and our server answers what Kafka answered, with the leader epochs of all of Kafka's
+//! starts; what Kafka had made from the log is damaged before. The other way round a folder of ours
+//! is put into Kafka's directory.
 //!
 //! Needs Java and Kafka's jars (`scripts/kafka-jars`); says loudly when they are missing.
 
@@ -281,6 +282,49 @@ fn topic_ids(dirs: &[PathBuf]) -> Result<BTreeMap<String, String>> {
     Ok(ids)
 }
 
+/// Leader epochs and the offsets where they began, as the file in a partition's folder has them.
+fn epochs(dir: &Path) -> Result<Vec<(i32, i64)>> {
+    let text = std::fs::read_to_string(dir.join("leader-epoch-checkpoint"))?;
+    let entries = text.lines().skip(2).map(|line| {
+        let (epoch, offset) = line.split_once(' ').context("two numbers")?;
+        Ok((epoch.parse()?, offset.parse()?))
+    });
+    entries.collect()
+}
+
+/// Where each epoch ends, as OffsetForLeaderEpoch tells: what consumers find truncation by.
+fn told_epoch_end(bootstrap: &str, (topic, partition): (&str, i32), epoch: i32) -> Result<i64> {
+    let request = header(23, 3, 1)
+        .i32(-1)
+        .i32(1)
+        .string(topic)
+        .i32(1)
+        .i32(partition)
+        .i32(-1)
+        .i32(epoch);
+    let answer = Raw::connect(bootstrap)?.call(&request.framed())?;
+    // The last field of the only partition.
+    let end = answer.last_chunk::<8>().context("an offset")?;
+    Ok(i64::from_be_bytes(*end))
+}
+
+/// What can be made again from the log is lost or wrong.
+fn damage_what_is_derived(partition: &Path) -> Result<()> {
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(partition)? {
+        let path = entry?.path();
+        match path.extension().and_then(|end| end.to_str()) {
+            Some("index") => std::fs::write(&path, [0x7f; 64])?,
+            Some("timeindex") => std::fs::remove_file(&path)?,
+            Some("snapshot") => std::fs::write(&path, b"not a snapshot")?,
+            _ => continue,
+        }
+        damaged += 1;
+    }
+    ensure!(damaged > 6, "{damaged} files in {}", partition.display());
+    Ok(())
+}
+
 /// Kafka writes, is stopped or killed, and we take over in the same place and on the same port.
 fn hand_over(killed: bool, more_dirs: &[&str]) -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -297,7 +341,16 @@ fn hand_over(killed: bool, more_dirs: &[&str]) -> Result<()> {
     let bootstrap = kafka.bootstrap().to_owned();
     fill(&bootstrap)?;
     fill_compacted(&bootstrap, || Ok(()))?;
+    // Each start has an epoch of its own.
+    let _ = kafka.stop();
+    let kafka = Broker::start_apache_kafka_in(settings.clone(), &properties)?;
     fill_transactions(&bootstrap)?;
+    produce(
+        &bootstrap,
+        ("many", 0),
+        &[("enable.idempotence", "true")],
+        (4_000..4_050).map(|n| record(n, 900)),
+    )?;
     let going_on = Producer::new(&bootstrap, &[("enable.idempotence", "true")])?;
     going_on.send("codecs", 0, &record(1, 10))?;
     going_on.flush(LIMIT)?;
@@ -328,7 +381,12 @@ fn hand_over(killed: bool, more_dirs: &[&str]) -> Result<()> {
         }
     };
     let ids = topic_ids(&dirs)?;
+    let many = folder_of(&dirs, "many-0")?;
+    let kafkas_epochs = epochs(&many)?;
+    ensure!(kafkas_epochs.len() > 1, "{kafkas_epochs:?}");
+    damage_what_is_derived(&many)?;
     adopt(&dirs)?;
+    ensure!(epochs(&many)? == kafkas_epochs, "{:?}", epochs(&many)?);
     if let Some(states) = states {
         ensure!(!states.is_empty());
         ensure!(
@@ -342,6 +400,10 @@ fn hand_over(killed: bool, more_dirs: &[&str]) -> Result<()> {
     let after = look(&bootstrap, &PARTITIONS)?;
     compare(&before, &after)?;
     ensure!(topic_ids(&dirs)? == ids, "topic ids changed");
+    for pair in kafkas_epochs.windows(2) {
+        let end = told_epoch_end(&bootstrap, ("many", 0), pair[0].0)?;
+        ensure!(end == pair[1].1, "{end} {kafkas_epochs:?}");
+    }
     // The same producer goes on with its next sequence number, and a new one gets a new id.
     going_on.send("codecs", 0, &record(2, 10))?;
     going_on.flush(LIMIT)?;

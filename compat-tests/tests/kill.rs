@@ -100,9 +100,22 @@ fn one_round(
 
 #[test]
 fn twenty_kills_lose_nothing_acknowledged_and_duplicate_nothing() -> Result<()> {
+    kills(ROUNDS, "commit")
+}
+
+/// The kernel has what was acknowledged, whether or not the disk has it.
+#[test]
+fn kills_lose_nothing_acknowledged_in_classes_interval_and_memory() -> Result<()> {
+    kills(ROUNDS / 4, "interval")?;
+    kills(ROUNDS / 4, "memory")
+}
+
+fn kills(rounds: u32, class: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     // Small segments, so that kills also hit rolls.
-    let settings = Settings::new(folder.path())?.with("log.segment.bytes", 1 << 20);
+    let settings = Settings::new(folder.path())?
+        .with("log.segment.bytes", 1 << 20)
+        .with("ottla.durability", class);
     let mut broker = Broker::start(settings)?;
     let bootstrap = broker.bootstrap().to_owned();
     client::create_topic(&bootstrap, TOPIC, PARTITIONS, &[])?;
@@ -111,7 +124,7 @@ fn twenty_kills_lose_nothing_acknowledged_and_duplicate_nothing() -> Result<()> 
     println!("seed {seed}");
     let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
     let next = AtomicU64::new(0);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let run_for = Duration::from_millis(rng.random_range(1..200));
         let settings = one_round(broker, &producer, &next, run_for)?;
         let started = Instant::now();
@@ -122,7 +135,7 @@ fn twenty_kills_lose_nothing_acknowledged_and_duplicate_nothing() -> Result<()> 
         let partitions = read_numbers(&bootstrap).with_context(|| format!("round {round}"))?;
         let acknowledged = check_acknowledged(&deliveries, &partitions)
             .with_context(|| format!("round {round}"))?;
-        println!("round {round}: {acknowledged} acknowledged, ready again in {ready:?}");
+        println!("{class}, round {round}: {acknowledged} acknowledged, ready again in {ready:?}");
     }
     producer.flush(Duration::from_secs(60))?;
     let partitions = read_numbers(&bootstrap)?;

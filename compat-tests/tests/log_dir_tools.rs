@@ -1,4 +1,5 @@
-//! Kafka's own `kafka-log-dirs` and `kafka-reassign-partitions` on a broker of two log directories.
+//! Kafka's own `kafka-log-dirs`, `kafka-reassign-partitions` and `kafka-configs` on a broker of two
+//! log directories.
 //!
 //! Needs Java and Kafka's jars (`scripts/kafka-jars`). Without them it says loudly that nothing was
 //! checked; with `OTTLA_REQUIRE_KAFKA` set that is a failure.
@@ -35,7 +36,7 @@ fn tool(jars: &Path, class: &str, bootstrap: &str, args: &[&str]) -> Result<Stri
 }
 
 #[test]
-fn kafkas_tools_show_the_directories_and_move_a_partition() -> Result<()> {
+fn kafkas_tools_show_the_directories_move_a_partition_and_cordon_one() -> Result<()> {
     let Some(jars) = jars() else {
         let required = std::env::var_os("OTTLA_REQUIRE_KAFKA").is_some();
         ensure!(!required, "Java or Kafka's jars are missing");
@@ -95,6 +96,38 @@ fn kafkas_tools_show_the_directories_and_move_a_partition() -> Result<()> {
     ensure!(client::read_all(&bootstrap, "t", 0)?.len() == 100);
     let said = describe()?;
     ensure!(!said.contains("\"isFuture\":true"), "{said}");
+    cordon(&jars, &bootstrap, (&first, &second))?;
     broker.stop()?;
+    Ok(())
+}
+
+/// The first directory has fewer partitions, and gets no new ones while it is cordoned (KIP-1066).
+fn cordon(jars: &Path, bootstrap: &str, (first, second): (&Path, &Path)) -> Result<()> {
+    let configs = |what: &[&str]| {
+        let broker = ["--entity-type", "brokers", "--entity-name", "1"];
+        let class = "kafka.admin.ConfigCommand";
+        tool(jars, class, bootstrap, &[&broker, what].concat())
+    };
+    let cordoned = format!("cordoned.log.dirs={}", first.display());
+    let said = configs(&["--alter", "--add-config", &cordoned])?;
+    ensure!(
+        said.contains("Completed updating config for broker 1"),
+        "{said}"
+    );
+    let said = configs(&["--describe"])?;
+    ensure!(said.contains(&cordoned), "{said}");
+    let in_use = |topic: &str| -> Result<bool> {
+        client::create_topic(bootstrap, topic, 1, &[])?;
+        client::produce(bootstrap, topic, 0, &[value_record(b"x")], &[])?;
+        let folder = format!("{topic}-0");
+        ensure!(first.join(&folder).exists() != second.join(&folder).exists());
+        Ok(first.join(&folder).exists())
+    };
+    ensure!(
+        !in_use("elsewhere")?,
+        "a cordoned directory got a partition"
+    );
+    configs(&["--alter", "--delete-config", "cordoned.log.dirs"])?;
+    ensure!(in_use("there")?, "it is not cordoned any more");
     Ok(())
 }

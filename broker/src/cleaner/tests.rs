@@ -80,6 +80,28 @@ fn values(test: &TestBroker, topic: &str) -> Vec<Vec<u8>> {
     values
 }
 
+/// Nobody really waits here, so the last wait is the time for all that was read and written.
+#[test]
+fn a_round_is_held_to_the_rate_that_is_configured() {
+    let test = TestBroker::with_config(&[("log.cleaner.io.max.bytes.per.second", "100")]);
+    test.create_topic("t", 1);
+    test.set_config(TOPIC, "t", "cleanup.policy", "compact");
+    fill(&test, "t", 200, 10);
+    let mut waited = Duration::ZERO;
+    test.broker
+        .cleaner
+        .run(&test.broker, &Scope::All, &mut |wait| {
+            waited = wait;
+            true
+        });
+    let sample = test.broker.cleaner.sample();
+    assert_eq!(sample.rounds, 1);
+    let bytes = sample.read_bytes + sample.written_bytes;
+    let wanted = Duration::from_secs(bytes / 100);
+    let (least, most) = (wanted.mul_f64(0.8), wanted.mul_f64(1.2));
+    assert!((least..most).contains(&waited), "{waited:?}, {bytes} bytes");
+}
+
 /// Each directory has a cleaner of its own: none may touch, or wait for, another's logs.
 #[test]
 fn compaction_looks_at_one_directory_and_no_other() {

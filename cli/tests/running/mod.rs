@@ -24,9 +24,16 @@ impl Drop for Broker {
 
 impl Broker {
     /// On free ports; the banner says which.
+    #[allow(dead_code, reason = "one test wants a port of its own")]
     pub(crate) fn start(data: &Path) -> Broker {
+        Broker::start_with(data, 0)
+    }
+
+    /// With HTTP on a port that is known before, as others learn it from the configuration.
+    pub(crate) fn start_with(data: &Path, http_port: u16) -> Broker {
+        let http_port = http_port.to_string();
         let mut process = Command::new(OTTLA)
-            .args(["dev", "--port", "0", "--http-port", "0", "--data"])
+            .args(["dev", "--port", "0", "--http-port", &http_port, "--data"])
             .arg(data)
             .stderr(Stdio::piped())
             .spawn()

@@ -293,7 +293,9 @@ fn judge(
     // Its own topic's records are never part of a client's transaction.
     for open in &check.open_transactions {
         adopted.refusals.push(format!(
-            "{partition}: the transaction of producer {} from offset {} on is open; end it first",
+            "{partition}: the transaction of producer {} from offset {} on is open; Kafka aborts it \
+             by itself while it runs (transaction.timeout.ms of the producer, 15 minutes at most \
+             by default): start it once more and stop it then",
             open.producer_id, open.first_offset
         ));
     }
