@@ -34,10 +34,12 @@ const PARTS_MAX: usize = 1024;
 const COPY_SIZE_BYTES: usize = 1 << 20;
 /// More than any file of ours has.
 const WHOLE_FILE_BYTES: u64 = 1 << 40;
-/// A write-back did not begin, and the pages are as they were: there was no memory for it, or the
-/// kernel, or a sandbox, does not know the call.
-const NOT_BEGUN: [Errno; 5] = [
+/// A write-back did not begin, and the pages are as they were: there was no memory for it, a signal
+/// came, or the kernel, or a sandbox, does not know the call.
+const NOT_BEGUN: [Errno; 7] = [
     Errno::NOMEM,
+    Errno::AGAIN,
+    Errno::INTR,
     Errno::NOSYS,
     Errno::OPNOTSUPP,
     Errno::INVAL,
