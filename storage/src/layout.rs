@@ -219,14 +219,9 @@ impl SegmentFile {
     }
 }
 
-/// Which topic of that name a partition directory belongs to.
-pub fn write_partition_metadata(disk: &dyn Disk, dir: &str, topic: TopicId) -> io::Result<()> {
-    let path = format!("{dir}/{PARTITION_METADATA}");
-    write_file_atomically(
-        disk,
-        &path,
-        format!("version: 0\ntopic_id: {topic}").as_bytes(),
-    )
+/// The file that says which topic of that name a partition directory belongs to.
+pub(crate) fn format_partition_metadata(topic: TopicId) -> String {
+    format!("version: 0\ntopic_id: {topic}")
 }
 
 /// `None` when there is no such file.

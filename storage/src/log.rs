@@ -28,7 +28,6 @@ use ottla_protocol::record::{Codec, RecordLimits};
 use ottla_protocol::types::{LeaderEpoch, Offset, TopicId};
 
 use crate::disk::Disk;
-use crate::layout::write_partition_metadata;
 use crate::sync::Mutex;
 
 mod ahead;
@@ -279,16 +278,6 @@ impl Log {
     /// From `partition.metadata`; zero when it is missing there.
     pub fn topic_id(&self) -> TopicId {
         self.topic_id
-    }
-
-    /// Gives a log that was opened without one its topic id, durably.
-    pub fn adopt_topic_id(&mut self, topic_id: TopicId) -> Result<(), LogError> {
-        if self.directory.exists && self.topic_id != topic_id {
-            write_partition_metadata(&*self.disk, &self.dir, topic_id)
-                .map_err(|error| LogError::io(&*self.dir, error))?;
-        }
-        self.topic_id = topic_id;
-        Ok(())
     }
 
     pub fn config(&self) -> &LogConfig {

@@ -358,9 +358,9 @@ fn partition_metadata_is_kafkas() {
     disk.create_dir("t-0").unwrap();
     assert_eq!(read_partition_metadata(&disk, "t-0").unwrap(), None);
     let id = TopicId::parse("XS7e8l-wRHmz5DUDjIr0yQ").unwrap();
-    write_partition_metadata(&disk, "t-0", id).unwrap();
-    let written = text(&disk, "t-0/partition.metadata");
+    let written = format_partition_metadata(id);
     assert_eq!(written, "version: 0\ntopic_id: XS7e8l-wRHmz5DUDjIr0yQ");
+    let disk = disk_with(&[("t-0/partition.metadata", &written)]);
     assert_eq!(read_partition_metadata(&disk, "t-0").unwrap(), Some(id));
     for (content, line) in [
         ("", 1),

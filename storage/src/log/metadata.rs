@@ -6,12 +6,12 @@ use ottla_protocol::types::TopicId;
 
 use super::checkpoint::open_or_create;
 use crate::disk::Disk;
-use crate::layout::{PARTITION_METADATA, read_partition_metadata};
+use crate::layout::{PARTITION_METADATA, format_partition_metadata, read_partition_metadata};
 
 /// Writes the file; the caller syncs it later.
 pub(crate) fn write(disk: &dyn Disk, dir: &str, id: TopicId) -> io::Result<()> {
     let file = open_or_create(disk, &format!("{dir}/{PARTITION_METADATA}"))?;
-    let text = format!("version: 0\ntopic_id: {id}");
+    let text = format_partition_metadata(id);
     file.truncate(0)?;
     file.write_at(0, &[IoSlice::new(text.as_bytes())])
 }

@@ -159,23 +159,6 @@ fn a_duplicate_is_answered_with_the_place_of_the_original_also_after_a_restart()
 }
 
 #[test]
-fn a_log_that_was_opened_without_a_topic_id_can_be_given_one() {
-    let disk = MemoryDisk::new();
-    let open = OpenLog {
-        recovery_point: Offset(0),
-        log_start_offset: Offset(0),
-        clean: false,
-        synced: false,
-    };
-    let (mut log, _) = reopen(&disk, LogConfig::default(), open);
-    log.append(batch(1, 1_000, 10), &client(1_000)).unwrap();
-    let id = TopicId(Uuid::from_u128(9));
-    log.adopt_topic_id(id).unwrap();
-    let (log, _) = reopen(&disk, LogConfig::default(), open);
-    assert_eq!(log.topic_id(), id);
-}
-
-#[test]
 fn log_append_time_is_given_by_the_broker_and_create_time_is_bounded() {
     let disk = MemoryDisk::new();
     let config = LogConfig {
