@@ -181,9 +181,12 @@ fn delete_topic(broker: &Arc<Broker>, id: TopicId) -> Option<String> {
     broker.coordinators.unhost(&topic.name);
     let partitions: Vec<_> = topic.partitions.iter().flatten().cloned().collect();
     partitions.iter().for_each(|partition| partition.retire());
+    // Asked once: one that is moved meanwhile belongs to one of them all the same.
+    let places: Vec<_> = partitions.iter().map(|one| one.log_dir()).collect();
     for dir in broker.log_dirs.iter() {
-        let mut here = partitions.clone();
-        here.retain(|partition| partition.is_in(dir));
+        let here = partitions.iter().zip(&places);
+        let here = here.filter(|(_, place)| Arc::ptr_eq(place, dir));
+        let here: Vec<_> = here.map(|(partition, _)| Arc::clone(partition)).collect();
         if !here.is_empty() {
             let broker = Arc::clone(broker);
             dir.errand(move || remove_logs(&broker, &here));
