@@ -40,7 +40,8 @@ pub fn watch(broker: &Arc<Broker>) {
                 Trouble::Suspected | Trouble::Hangs => broker.log_dirs.iter().nth(number).cloned(),
             };
             let work = Box::new(work);
-            broker.flush.push(Job::Call { place, work });
+            // Nor does what ends the refusals behind all that is queued for the disk.
+            broker.flush.push_first(Job::Call { place, work });
         });
     }
 }

@@ -183,6 +183,13 @@ impl FlushQueue {
         line.woken();
     }
 
+    /// The same for a job that comes before all others of its line.
+    pub fn push_first(&self, job: Job) {
+        let line = &self.lines[self.line_for(&job)];
+        line.queue.lock().jobs.push_front(job);
+        line.woken();
+    }
+
     /// The line of a directory.
     pub fn line_of(&self, dir: &LogDir) -> usize {
         let last = self.lines.len() - 1;

@@ -1,7 +1,8 @@
 //! Disks that fail, run full or become read-only under a broker of several directories.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ottla_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_protocol::messages::{
@@ -12,6 +13,7 @@ use ottla_storage::disk::Disk;
 use ottla_storage::disk::memory::{Crash, InjectedError, Injection, Operation};
 
 use crate::errors::ToErrorCode;
+use crate::flusher::Job;
 use crate::handlers::testing::TestBroker;
 use crate::housekeeper::Housekeeper;
 use crate::log_dirs::Room;
@@ -308,4 +310,24 @@ fn errors_of_limits_refuse_a_batch_and_nothing_more() {
     test.disks[1].inject(ahead);
     test.append("t", 1, &[&vec![1u8; 100_000]]);
     assert_eq!(offline(&test, "t"), [false; 4]);
+}
+
+#[test]
+fn a_disk_that_hung_for_a_moment_is_not_refused_until_its_queue_is_empty() {
+    let test = two_disks();
+    let dir = test.broker.log_dirs.iter().nth(1).unwrap();
+    dir.hang.bound(1, Duration::from_millis(20));
+    for number in 0..3 {
+        test.broker.flush.push(Job::RemoveDir {
+            disk: Arc::clone(&dir.disk),
+            path: format!("gone-{number}"),
+        });
+    }
+    let inside = dir.enter().unwrap();
+    assert!(dir.enter().is_none(), "whoever is inside does not come out");
+    drop(inside);
+    assert!(dir.enter().is_none(), "it is known to hang");
+    assert!(test.broker.flush.run_one_of(1));
+    assert!(dir.enter().is_some());
+    assert!(!test.broker.flush.is_empty());
 }
