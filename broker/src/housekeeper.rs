@@ -27,6 +27,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(2);
 const SPACE_EVERY: Duration = Duration::from_secs(1);
 /// A log that grew by this much is checkpointed: what recovery may have to check is bounded by it.
 const CHECKPOINT_STEP_BYTES: u64 = 64 * 1024 * 1024;
+/// After such a checkpoint the file of recovery points, without which it is worth nothing, does
+/// not wait for its turn.
+const FILES_AFTER_STEP: Duration = Duration::from_secs(1);
 /// A log that was not used between two looks gives its memory and descriptors back.
 const IDLE_EVERY: Duration = Duration::from_secs(20);
 /// So many idle logs at most write their indexes after one look, to be able to release them.
@@ -125,7 +128,9 @@ impl Housekeeper {
             self.sweep(broker, 1);
         } else if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
-            self.sweep(broker, CHECKPOINT_STEP_BYTES);
+            if self.sweep(broker, CHECKPOINT_STEP_BYTES) {
+                self.next_files = self.next_files.min(now + FILES_AFTER_STEP);
+            }
         }
         if now >= self.next_files {
             self.next_files = now + self.files_every;
@@ -150,11 +155,12 @@ impl Housekeeper {
             .min(self.next_space)
     }
 
-    fn sweep(&self, broker: &Broker, step_bytes: u64) {
+    /// Whether a log has grown by so much.
+    fn sweep(&self, broker: &Broker, step_bytes: u64) -> bool {
         for dir in &self.scope.online(broker) {
             dir.disk.close_idle();
         }
-        checkpoint_logs(broker, &self.scope, step_bytes);
+        checkpoint_logs(broker, &self.scope, step_bytes)
     }
 
     fn write_changed_files(&mut self, broker: &Broker) {
@@ -246,12 +252,15 @@ fn release_idle(broker: &Broker, scope: &Scope) {
     }
 }
 
-fn checkpoint_logs(broker: &Broker, scope: &Scope, step_bytes: u64) {
+fn checkpoint_logs(broker: &Broker, scope: &Scope, step_bytes: u64) -> bool {
+    let mut due = false;
     for partition in scope.partitions(broker) {
         if partition.checkpoint_due(step_bytes) {
+            due = true;
             broker.flush.push(Job::Checkpoint(partition));
         }
     }
+    due
 }
 
 /// Writes the checkpoint files of every directory that works; one thread at a time does. The first
