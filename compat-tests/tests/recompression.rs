@@ -260,6 +260,28 @@ fn old_format(magic: i8) -> Vec<u8> {
         .0
 }
 
+const HOUR_MS: i64 = 3_600_000;
+/// Records are an hour old.
+const BOUNDS: [(&str, &str); 2] = [
+    ("message.timestamp.before.max.ms", "7200000"),
+    ("message.timestamp.after.max.ms", "600000"),
+];
+
+/// Whole batches that are too old or from the future, and one that is neither.
+fn limits_of_headers(side: &mut Side) -> Result<Vec<i16>> {
+    let plain: Vec<Rec> = (0..4).map(record).collect();
+    let mut told = Vec::new();
+    for codec in [0, 4] {
+        for shift in [-2 * HOUR_MS, 2 * HOUR_MS, 0] {
+            let mut batch = Batch::new(codec, &plain)?;
+            batch.base_timestamp += shift;
+            batch.max_timestamp += shift;
+            told.push(side.produce("bounded-by-header", &batch.bytes())?.error);
+        }
+    }
+    Ok(told)
+}
+
 /// Batches that both must refuse, with the topic they are for.
 fn refused() -> Result<Vec<(&'static str, &'static str, Vec<u8>)>> {
     let mut keyless: Vec<Rec> = (0..6).map(record).collect();
@@ -270,6 +292,13 @@ fn refused() -> Result<Vec<(&'static str, &'static str, Vec<u8>)>> {
         ..record(0)
     };
     let future: Vec<Rec> = (0..4).map(future).collect();
+    let beside = |delta| -> Vec<Rec> {
+        let of = |index| Rec {
+            timestamp_delta: if index % 2 == 1 { delta } else { 0 },
+            ..record(0)
+        };
+        (0..4).map(of).collect()
+    };
     let plain: Vec<Rec> = (0..4).map(record).collect();
     let mut rows = vec![
         ("magic 0", "plain", old_format(0)),
@@ -317,6 +346,18 @@ fn refused() -> Result<Vec<(&'static str, &'static str, Vec<u8>)>> {
             "compact",
             Batch::new(codec, &keyless)?.bytes(),
         ));
+        rows.extend([
+            (
+                "times before the limit",
+                "bounded",
+                Batch::new(codec, &beside(-2 * HOUR_MS))?.bytes(),
+            ),
+            (
+                "times after the limit",
+                "bounded",
+                Batch::new(codec, &beside(HOUR_MS + HOUR_MS / 2))?.bytes(),
+            ),
+        ]);
         let mut claimed = Batch::new(codec, &plain)?;
         claimed.attributes |= LOG_APPEND_TIME;
         rows.push((
@@ -359,6 +400,9 @@ fn what_is_refused_has_apache_kafkas_error_and_names_the_same_records() -> Resul
             ("max.message.bytes", "1000"),
         ];
         side.create("small", &strict(&small))?;
+        side.create("bounded", &strict(&BOUNDS))?;
+        // Here ours looks at headers only.
+        side.create("bounded-by-header", &BOUNDS)?;
     }
     let mut differences = Vec::new();
     for (name, topic, bytes) in refused()? {
@@ -376,5 +420,9 @@ fn what_is_refused_has_apache_kafkas_error_and_names_the_same_records() -> Resul
         }
     }
     ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    for side in &mut sides {
+        let told = limits_of_headers(side)?;
+        ensure!(told == [32, 32, 0, 32, 32, 0], "{}: {told:?}", side.name);
+    }
     Ok(())
 }
