@@ -159,11 +159,11 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Waits until write-back of a range is over, and starts it where nobody has. Promises nothing
     /// either, but an error is as bad as that of a sync, and the next one has it too.
     fn finish_write_back(&self, range: Range<u64>) -> io::Result<()>;
-    /// Drops what is in memory of the file from `position` on and need not be written, so that the
-    /// next read says what the disk holds: after a failed sync of an earlier process the two may
-    /// differ. Writes that are not synced stay.
-    fn forget_clean(&self, position: u64) -> io::Result<()>;
-    /// The same for a range that was read once and is not wanted in memory. A hint.
+    /// Drops what is in memory of the file and need not be written, so that the next read says what
+    /// the disk holds: after a failed sync of an earlier process the two may differ. Writes that are
+    /// not synced stay. All of it: of a part the kernel keeps the pages that are forgotten in part.
+    fn forget_clean(&self) -> io::Result<()>;
+    /// Drops a range that was read once and is not wanted in memory. A hint.
     fn forget_range(&self, range: Range<u64>) -> io::Result<()>;
     /// Bytes that are written and will not be rewritten: mapped if the budget allows, else copied.
     /// Fails with `UnexpectedEof` when the range passes the end of the file.

@@ -481,9 +481,9 @@ impl DiskFile for MemoryFile {
         self.check_alive()
     }
 
-    fn forget_clean(&self, position: u64) -> io::Result<()> {
+    fn forget_clean(&self) -> io::Result<()> {
         self.check_alive()?;
-        self.content.lock().forget_clean(position);
+        self.content.lock().forget_clean();
         Ok(())
     }
 

@@ -131,7 +131,7 @@ fn writes_land_where_they_were_told(disk: &dyn Disk) {
     file.start_write_back(5..5).unwrap();
     file.finish_write_back(0..15).unwrap();
     file.finish_write_back(5..5).unwrap();
-    file.forget_clean(0).unwrap();
+    file.forget_clean().unwrap();
 }
 
 fn many_parts_are_one_write(disk: &dyn Disk) {

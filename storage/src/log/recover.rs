@@ -334,15 +334,15 @@ impl Log {
 
     /// `next`: where the segment after it starts, if there is one.
     fn walk_segment(&mut self, walk: &mut Walk, next: Option<Offset>) -> Result<Ended, LogError> {
-        let start = self.walk_start(walk)?;
         let segment = &self.segments[self.segments.len() - 1];
         let file = Arc::clone(segment.file(&*self.disk, &self.dir)?);
         let (path, size) = (segment.path(&self.dir), u64::from(segment.size_bytes));
         let clean = walk.trusted.0 == i64::MAX;
         if !clean && next.is_none_or(|next| next > walk.trusted) {
-            file.forget_clean(start)
+            file.forget_clean()
                 .map_err(|error| LogError::io(&*path, error))?;
         }
+        let start = self.walk_start(walk)?;
         let mut buffer = std::mem::take(&mut walk.buffer);
         let mut scan = segment.scan(&*file, start, &mut buffer);
         scan.expected = self.log_end_offset;

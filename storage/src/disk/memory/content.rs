@@ -118,19 +118,17 @@ impl Content {
     }
 
     /// The kernel forgets pages that it need not write; they are read again from the disk.
-    pub(super) fn forget_clean(&mut self, position: u64) {
+    pub(super) fn forget_clean(&mut self) {
         let Some(durable) = &self.durable else {
             return;
         };
-        let start = usize::try_from(position).unwrap_or(usize::MAX);
-        let start = start.min(self.visible.len());
         // The length is the inode's and stays; what the disk never got reads as zeroes.
         let mut again = durable.bytes.clone();
         for change in &durable.pending {
             change.clone().apply(&mut again, Fate::Keep);
         }
         again.resize(self.visible.len(), 0);
-        self.visible[start..].copy_from_slice(&again[start..]);
+        self.visible = again;
     }
 
     /// A power cut: what is visible afterwards is what had reached the disk.

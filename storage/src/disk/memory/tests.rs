@@ -203,7 +203,7 @@ fn what_a_failed_sync_lost_is_not_seen_once_clean_data_is_forgotten() {
         disk.inject(Injection::once(Operation::Sync, InjectedError::Io).on("a"));
         assert!(file.sync_data().is_err());
         file.write_at(4, &[IoSlice::new(b"more")]).unwrap();
-        file.forget_clean(0).unwrap();
+        file.forget_clean().unwrap();
         let seen = content(&disk, "a");
         assert_eq!(&seen[4..], b"more", "what is still to be written stays");
         file.sync_data().unwrap();

@@ -480,12 +480,12 @@ impl DiskFile for RealFile {
         self.ask(|| mmap::wait_for_write_back(file.descriptor.as_fd(), range))
     }
 
-    fn forget_clean(&self, position: u64) -> io::Result<()> {
+    fn forget_clean(&self) -> io::Result<()> {
         let file = self.opened()?;
         // No length: to the end of the file.
         Ok(rustix::fs::fadvise(
             &file.descriptor,
-            position,
+            0,
             None,
             Advice::DontNeed,
         )?)
@@ -587,8 +587,8 @@ impl DiskFile for PinnedFile {
     fn finish_write_back(&self, range: Range<u64>) -> io::Result<()> {
         self.file.finish_write_back(range)
     }
-    fn forget_clean(&self, position: u64) -> io::Result<()> {
-        self.file.forget_clean(position)
+    fn forget_clean(&self) -> io::Result<()> {
+        self.file.forget_clean()
     }
 
     fn forget_range(&self, range: Range<u64>) -> io::Result<()> {

@@ -89,6 +89,29 @@ fn of_very_many_files_those_that_nobody_used_for_a_while_are_closed() {
 }
 
 #[test]
+fn nothing_of_what_is_forgotten_is_in_memory() {
+    let (_dir, disk) = disk(&Budget::for_process());
+    let file = put(&disk, "a", &pattern(1 << 20));
+    file.sync_data().unwrap();
+    let resident = |position| {
+        let read = file.read_at_if_resident(position, &mut [0]).unwrap();
+        read.is_some()
+    };
+    assert!(resident(500_001));
+    file.forget_clean().unwrap();
+    if resident(0) {
+        eprintln!("NOT CHECKED: this file system keeps everything in memory");
+        return;
+    }
+    for position in [1, 4_095, 4_097, 500_001, (1 << 20) - 1] {
+        // To ask may have begun to read ahead: all of it is read, so that nothing is on its way.
+        assert_eq!(content(&disk, "a"), pattern(1 << 20));
+        file.forget_clean().unwrap();
+        assert!(!resident(position), "{position}");
+    }
+}
+
+#[test]
 fn maps_stay_within_the_budget_and_views_outlive_their_eviction() {
     let budget = Budget::new(64, 4);
     let (_dir, disk) = disk(&budget);
