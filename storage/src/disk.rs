@@ -160,8 +160,8 @@ pub trait DiskFile: Send + Sync + 'static {
     /// either, but an error is as bad as that of a sync, and the next one has it too.
     fn finish_write_back(&self, range: Range<u64>) -> io::Result<()>;
     /// Drops what is in memory of the file and need not be written, so that the next read says what
-    /// the disk holds: after a failed sync of an earlier process the two may differ. Writes that are
-    /// not synced stay. All of it: of a part the kernel keeps the pages that are forgotten in part.
+    /// the disk holds: after a failed sync of an earlier process the two may differ. Writes that
+    /// are not synced stay. All of it: of a part the kernel keeps the pages at its border.
     fn forget_clean(&self) -> io::Result<()>;
     /// Drops a range that was read once and is not wanted in memory. A hint.
     fn forget_range(&self, range: Range<u64>) -> io::Result<()>;
