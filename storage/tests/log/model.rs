@@ -1,7 +1,7 @@
 //! Random histories of everything a log can do, compared with a `Vec` all along.
 //!
-//! `just model 5000` runs millions of steps. The longest run so far, seeds 10,000 to 14,199 with 2.5
-//! million steps in four minutes on 27 November 2026, found no difference.
+//! `just model 5000` runs millions of steps. The longest run so far, seeds 10,000 to 14,199 with
+//! 2.5 million steps in four minutes on 27 November 2026, found no difference.
 
 use ottla_protocol::types::Offset;
 use ottla_storage::log::Retention;

@@ -1,8 +1,8 @@
 //! Random histories of everything that can happen to a compacted log.
 //!
 //! `just model 5000` runs millions of steps. Two long runs, seeds 1,700 to 4,999 with 1.3 million
-//! steps and 10,000 to 12,599 with 1.0 million, found no difference; seed 1774 had found a tombstone
-//! that aged too early (`rules.rs`, past a full table).
+//! steps and 10,000 to 12,599 with 1.0 million, found no difference; seed 1774 had found a
+//! tombstone that aged too early (`rules.rs`, past a full table).
 
 use ottla_protocol::types::LeaderEpoch;
 use rand::Rng;
