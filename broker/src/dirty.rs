@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct DirtyBudget {
     limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
+    appended_bytes: AtomicU64,
 }
 
 impl Default for DirtyBudget {
@@ -24,6 +25,7 @@ impl Default for DirtyBudget {
         DirtyBudget {
             limit_bytes: AtomicU64::new(u64::MAX),
             used_bytes: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(0),
         }
     }
 }
@@ -35,6 +37,11 @@ impl DirtyBudget {
 
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Relaxed)
+    }
+
+    /// Of all its partitions since the start, clean or not.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Relaxed)
     }
 
     pub fn is_spent(&self) -> bool {
@@ -62,6 +69,7 @@ impl DirtyShare {
     pub fn appended(&mut self, bytes: u64) {
         self.appended += bytes;
         self.budget.used_bytes.fetch_add(bytes, Relaxed);
+        self.budget.appended_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// Everything up to this position.
@@ -110,5 +118,6 @@ mod tests {
         assert_eq!(budget.used_bytes(), 0);
         drop(b);
         assert_eq!(budget.used_bytes(), 0);
+        assert_eq!(budget.appended_bytes(), 101);
     }
 }

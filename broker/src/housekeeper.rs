@@ -21,15 +21,17 @@ use crate::log_starts;
 use crate::partition::Partition;
 use crate::retention::Keeper;
 
-/// How often grown logs are looked for, and files that nobody uses while very many are open.
+#[cfg(test)]
+mod tests;
+
+/// How often files that nobody uses are closed while very many are open.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// How often the room on the disks is looked at.
 const SPACE_EVERY: Duration = Duration::from_secs(1);
-/// A log that grew by this much is checkpointed: what recovery may have to check is bounded by it.
-const CHECKPOINT_STEP_BYTES: u64 = 64 * 1024 * 1024;
-/// After such a checkpoint the file of recovery points, without which it is worth nothing, does
-/// not wait for its turn.
-const FILES_AFTER_STEP: Duration = Duration::from_secs(1);
+/// How often it is looked at how much there is, while much is written.
+const BUSY_EVERY: Duration = Duration::from_millis(100);
+/// A second's worth of this is much.
+const BUSY_BYTES: u64 = 64 << 20;
 /// A log that was not used between two looks gives its memory and descriptors back.
 const IDLE_EVERY: Duration = Duration::from_secs(20);
 /// So many idle logs at most write their indexes after one look, to be able to release them.
@@ -74,12 +76,43 @@ impl Scope {
         }
     }
 
+    /// What was appended in them since the start; never less than before.
+    fn appended_bytes(&self, broker: &Broker) -> u64 {
+        let of = |dir: &Arc<LogDir>| dir.dirty.appended_bytes();
+        match self {
+            Scope::All => broker.log_dirs.iter().map(of).sum(),
+            Scope::One(dir) => of(dir),
+        }
+    }
+
     /// The partitions in them; those of other directories are not touched.
     pub fn partitions(&self, broker: &Broker) -> Vec<Arc<Partition>> {
         let mut partitions = broker.partitions.all();
         partitions.retain(|partition| self.includes(partition));
         partitions
     }
+}
+
+/// What a start after a crash may have to check, whatever the number of logs that are written to.
+#[derive(Clone, Copy)]
+struct Unchecked {
+    max_bytes: u64,
+    /// Less in one log is not worth a checkpoint's files.
+    least_bytes: u64,
+}
+
+const UNCHECKED: Unchecked = Unchecked {
+    max_bytes: 128 << 20,
+    least_bytes: 4 << 20,
+};
+
+/// How much is appended, so that what no checkpoint covers stays bounded.
+struct Growth {
+    unchecked: Unchecked,
+    next_look: Instant,
+    /// What had been appended when it was looked at, and when logs were gone through.
+    seen_bytes: u64,
+    bounded_bytes: u64,
 }
 
 pub struct Housekeeper {
@@ -89,6 +122,7 @@ pub struct Housekeeper {
     next_files: Instant,
     next_idle: Instant,
     next_space: Instant,
+    growth: Growth,
     full_every: Duration,
     files_every: Duration,
     /// What the checkpoint files say; they are left alone while it is the same.
@@ -112,6 +146,12 @@ impl Housekeeper {
             next_files: now + files_every,
             next_idle: now + IDLE_EVERY,
             next_space: now,
+            growth: Growth {
+                unchecked: UNCHECKED,
+                next_look: now,
+                seen_bytes: 0,
+                bounded_bytes: 0,
+            },
             full_every,
             files_every,
             files_written: None,
@@ -124,13 +164,16 @@ impl Housekeeper {
     pub fn run(&mut self, broker: &Arc<Broker>, now: Instant) -> Instant {
         if now >= self.next_full_checkpoint {
             self.next_full_checkpoint = now + self.full_every;
+            checkpoint_logs(broker, &self.scope);
+        }
+        if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
-            self.sweep(broker, 1);
-        } else if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP_EVERY;
-            if self.sweep(broker, CHECKPOINT_STEP_BYTES) {
-                self.next_files = self.next_files.min(now + FILES_AFTER_STEP);
+            for dir in &self.scope.online(broker) {
+                dir.disk.close_idle();
             }
+        }
+        if now >= self.growth.next_look {
+            self.look_at_growth(broker, now);
         }
         if now >= self.next_files {
             self.next_files = now + self.files_every;
@@ -150,17 +193,24 @@ impl Housekeeper {
         next_retention
             .min(self.next_full_checkpoint)
             .min(self.next_sweep)
+            .min(self.growth.next_look)
             .min(self.next_files)
             .min(self.next_idle)
             .min(self.next_space)
     }
 
-    /// Whether a log has grown by so much.
-    fn sweep(&self, broker: &Broker, step_bytes: u64) -> bool {
-        for dir in &self.scope.online(broker) {
-            dir.disk.close_idle();
+    fn look_at_growth(&mut self, broker: &Broker, now: Instant) {
+        let appended = self.scope.appended_bytes(broker);
+        let growth = &mut self.growth;
+        let busy = appended.saturating_sub(growth.seen_bytes) >= BUSY_BYTES / 10;
+        growth.seen_bytes = appended;
+        growth.next_look = now + if busy { BUSY_EVERY } else { SPACE_EVERY };
+        if appended.saturating_sub(growth.bounded_bytes) >= growth.unchecked.max_bytes / 2 {
+            growth.bounded_bytes = appended;
+            bound_unchecked(broker, &self.scope, growth.unchecked);
+            // A checkpoint counts once these name it; the next look brings those begun just now.
+            self.write_changed_files(broker);
         }
-        checkpoint_logs(broker, &self.scope, step_bytes)
     }
 
     fn write_changed_files(&mut self, broker: &Broker) {
@@ -252,15 +302,32 @@ fn release_idle(broker: &Broker, scope: &Scope) {
     }
 }
 
-fn checkpoint_logs(broker: &Broker, scope: &Scope, step_bytes: u64) -> bool {
-    let mut due = false;
+/// Checkpoints the logs that grew most until the others hold half of what is allowed: the next
+/// look comes when the other half was appended.
+fn bound_unchecked(broker: &Broker, scope: &Scope, bounds: Unchecked) {
+    let partitions = scope.partitions(broker).into_iter();
+    let mut grown: Vec<_> = partitions
+        .map(|partition| (partition.unchecked_bytes(), partition))
+        .collect();
+    let mut unchecked: u64 = grown.iter().map(|(bytes, _)| bytes).sum();
+    grown.retain(|(bytes, _)| *bytes >= bounds.least_bytes);
+    grown.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    for (bytes, partition) in grown {
+        if unchecked <= bounds.max_bytes / 2 {
+            break;
+        }
+        unchecked -= bytes;
+        broker.flush.push(Job::Checkpoint(partition));
+    }
+}
+
+/// All logs that were written to.
+fn checkpoint_logs(broker: &Broker, scope: &Scope) {
     for partition in scope.partitions(broker) {
-        if partition.checkpoint_due(step_bytes) {
-            due = true;
+        if partition.unchecked_bytes() > 0 {
             broker.flush.push(Job::Checkpoint(partition));
         }
     }
-    due
 }
 
 /// Writes the checkpoint files of every directory that works; one thread at a time does. The first

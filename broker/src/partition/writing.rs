@@ -477,9 +477,10 @@ impl Partition {
         })
     }
 
-    /// True when this much was appended since the last checkpoint began.
-    pub fn checkpoint_due(&self, step_bytes: u64) -> bool {
-        self.with(|inner, _| inner.log().is_ok() && inner.state.unchecked_bytes() >= step_bytes)
+    /// What was appended since the last checkpoint began: a start after a crash would have to
+    /// check it.
+    pub fn unchecked_bytes(&self) -> u64 {
+        self.with(|inner, _| inner.log().map_or(0, |_| inner.state.unchecked_bytes()))
     }
 }
 

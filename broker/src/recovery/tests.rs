@@ -13,14 +13,11 @@ use ottla_protocol::messages::{
     ListOffsetsRequest, OffsetCommitRequest, StrBytes, TopicName,
 };
 use ottla_protocol::types::LeaderEpoch;
-use ottla_storage::checkpoint::{LOG_START_OFFSETS, RECOVERY_POINTS, read_offsets};
+use ottla_storage::checkpoint::{LOG_START_OFFSETS, read_offsets};
 use ottla_storage::disk::memory::Crash;
-
-use std::time::Duration;
 
 use super::*;
 use crate::handlers::testing::TestBroker;
-use crate::housekeeper::Housekeeper;
 use crate::partition::{Isolation, ReadFrom};
 
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
@@ -197,34 +194,4 @@ fn groups_wait_for_their_log_and_the_logs_of_groups_come_first() {
     assert_eq!(end(&test, "TOPIC", 0), (0, 1));
     let listed = test.call(4, ListGroupsRequest::default());
     assert_eq!((listed.error_code, listed.groups.len()), (0, 1));
-}
-
-/// What a start has to read is bounded by what was written in a few seconds.
-#[test]
-fn a_log_that_grew_much_has_a_recovery_point_on_the_disk_soon_after() {
-    let test = TestBroker::new();
-    test.create_topic("t", 1);
-    let value = vec![7; 1_000_000];
-    let began = test.broker.clock.now();
-    let mut housekeeper = Housekeeper::new(&test.broker, began);
-    let mut run = |seconds| {
-        housekeeper.run(&test.broker, began + Duration::from_secs(seconds));
-        while test.broker.flush.run_one() {}
-    };
-    let point = || {
-        let written = read_offsets(&*test.disk, RECOVERY_POINTS).unwrap();
-        let points = written.unwrap_or_default();
-        points
-            .get(&TopicPartition::new("t", 0))
-            .map(|point| point.0)
-    };
-    run(0);
-    for _ in 0..70 {
-        test.append("t", 0, &[&value]);
-    }
-    test.sync("t", 0);
-    run(2);
-    assert_eq!(point(), None);
-    run(3);
-    assert_eq!(point(), Some(70));
 }
