@@ -28,10 +28,9 @@ mod tests;
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// How often the room on the disks is looked at.
 const SPACE_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked at how much there is, while much is written.
+/// When so much was appended since the last look, the next one comes soon.
+const BUSY_BYTES: u64 = 6 << 20;
 const BUSY_EVERY: Duration = Duration::from_millis(100);
-/// A second's worth of this is much.
-const BUSY_BYTES: u64 = 64 << 20;
 /// A log that was not used between two looks gives its memory and descriptors back.
 const IDLE_EVERY: Duration = Duration::from_secs(20);
 /// So many idle logs at most write their indexes after one look, to be able to release them.
@@ -202,7 +201,7 @@ impl Housekeeper {
     fn look_at_growth(&mut self, broker: &Broker, now: Instant) {
         let appended = self.scope.appended_bytes(broker);
         let growth = &mut self.growth;
-        let busy = appended.saturating_sub(growth.seen_bytes) >= BUSY_BYTES / 10;
+        let busy = appended.saturating_sub(growth.seen_bytes) >= BUSY_BYTES;
         growth.seen_bytes = appended;
         growth.next_look = now + if busy { BUSY_EVERY } else { SPACE_EVERY };
         if appended.saturating_sub(growth.bounded_bytes) >= growth.unchecked.max_bytes / 2 {
